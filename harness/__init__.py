@@ -1,0 +1,1 @@
+"""The harness: finds components, plans the matrix, runs what is missing, judges, stores. Names no plugin."""

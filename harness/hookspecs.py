@@ -1,0 +1,108 @@
+"""Everything a plugin can do, on one screen.
+
+A component is a frozen dataclass named in an entry-point group (``bench.datasets``, ``bench.models``,
+``bench.attacks``, ``bench.defenses``, ``bench.metrics``). Its fields are its parameters. It marks the methods below
+that it offers with ``@hookimpl``; pluggy refuses a misspelt hook or an unknown argument when the component is loaded,
+and a hook may leave out arguments it does not need, so this file can grow without breaking anybody.
+
+Import heavy packages inside the methods that use them: planning imports every component that a run names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from harness.types import Batch, Evaluation, Facts, Outcome, Preparation, Problem, Score, Split, State, Threat
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from harness.randomness import SampleRandom
+
+hookspec = pluggy.HookspecMarker("bench")
+hookimpl = pluggy.HookimplMarker("bench")
+
+
+class Datasets:
+    @hookspec(firstresult=True)
+    def facts(self) -> Facts:
+        """Shape, classes, split sizes, licence and citation, without reading an image."""
+
+    @hookspec(firstresult=True)
+    def locate(self, roots: Sequence[Path]) -> Sequence[Path] | None:
+        """The files whose bytes make this data set, under the given folders; None where one is missing."""
+
+    @hookspec(firstresult=True)
+    def download(self, root: Path) -> None:
+        """Fetch the files into ``root``, checksums verified. Raises BenchError saying what to get from where."""
+
+    @hookspec(firstresult=True)
+    def load(self, files: Sequence[Path]) -> Mapping[str, Split]:
+        """The splits ``train``, ``validation`` and ``test`` in memory."""
+
+
+class Models:
+    """Optional attribute ``weights: str``: a local safetensors file to start from; its digest is part of the key."""
+
+    @hookspec(firstresult=True)
+    def sources(self) -> Sequence[Path]:
+        """Files from outside that decide the weights (a hub's cached file). Optional."""
+
+    @hookspec(firstresult=True)
+    def build(self, preparation: Preparation) -> nn.Module:
+        """A module from pixels (N, C, H, W) in [0, 1] to logits (N, K), normalisation and resizing inside."""
+
+
+class Attacks:
+    """``norms: ClassVar[tuple[str, ...]]``, those supported; empty: no perturbation, no threat model.
+    ``stronger_than: ClassVar[tuple[str, ...]]``, components that this one must beat, or a verdict says so.
+    A step attack has fields ``steps`` and ``restarts`` and gives ``start`` and ``step``; any other gives ``perturb``."""
+
+    @hookspec(firstresult=True)
+    def start(self, batch: Batch, threat: Threat, random: SampleRandom) -> State:
+        """The state before the first iteration: tensors with first dimension N, ``x_adv`` among them."""
+
+    @hookspec(firstresult=True)
+    def step(self, state: State, found: Evaluation, batch: Batch, threat: Threat, random: SampleRandom) -> State:
+        """One iteration for N samples, given loss and gradient at ``state["x_adv"]``."""
+
+    @hookspec(firstresult=True)
+    def perturb(self, problem: Problem, batch: Batch, threat: Threat | None, random: SampleRandom) -> Tensor:
+        """Adversarial images (N, C, H, W) float32 in [0, 1] by any means."""
+
+
+class Defenses:
+    """Gives ``objective`` (then the model is trained further), ``wrap``, both, or neither (the undefended row)."""
+
+    @hookspec(firstresult=True)
+    def objective(self, problem: Problem, batch: Batch, random: SampleRandom) -> Tensor:
+        """Loss of each sample (N,), differentiable in the weights, minimised while hardening."""
+
+    @hookspec(firstresult=True)
+    def passes(self) -> float:
+        """Forward-and-backward passes an objective costs per sample, plain training being 1. For time estimates."""
+
+    @hookspec(firstresult=True)
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The model as deployed: pixels in, logits out. Gradients are taken through it."""
+
+
+class Metrics:
+    """``unit: ClassVar[str]``, ``higher_is_better: ClassVar[bool | None]``."""
+
+    @hookspec(firstresult=True)
+    def measure(self, outcome: Outcome) -> Score | None:
+        """A number with its interval from per-sample outcomes; None where it does not apply."""
+
+
+SPECS: Mapping[str, Any] = {
+    "datasets": Datasets,
+    "models": Models,
+    "attacks": Attacks,
+    "defenses": Defenses,
+    "metrics": Metrics,
+}

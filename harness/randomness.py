@@ -1,0 +1,91 @@
+"""Random numbers that belong to a sample, not to its place in a batch.
+
+Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) is a pure function of a key and a
+counter. The key is made of the seed and the sample's id, the counter of restart, step and draw: the same sample gets
+the same numbers in any batch, in any order, on any device, and nothing has to be stored to go on after a stop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+_ROUNDS = 10
+
+
+def derive(seed: int, *names: object) -> int:
+    """An independent 63-bit seed for each use of one seed, e.g. ``derive(0, "attack", "pgd")``."""
+    text = "/".join([str(seed), *map(str, names)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def philox(counter: Sequence[Tensor | int], key: Sequence[Tensor | int]) -> tuple[Tensor, ...]:
+    """Four words of 32 random bits for each counter: broadcastable int64 tensors in, four int64 tensors out."""
+    c = [torch.as_tensor(word) for word in counter]
+    k = [torch.as_tensor(word) for word in key]
+    for _ in range(_ROUNDS):
+        # int64 products wrap at 2^64, which keeps every bit that the 32x32 -> 64 bit multiplication needs.
+        left, right = c[0] * 0xD2511F53, c[2] * 0xCD9E8D57
+        c = [
+            ((right >> 32) & _MASK) ^ c[1] ^ k[0],
+            right & _MASK,
+            ((left >> 32) & _MASK) ^ c[3] ^ k[1],
+            left & _MASK,
+        ]
+        k = [(k[0] + 0x9E3779B9) & _MASK, (k[1] + 0xBB67AE85) & _MASK]
+    return tuple(c)
+
+
+class SampleRandom:
+    """One independent stream a sample. Shapes asked for are those of one sample; results have N in front."""
+
+    def __init__(self, seed: int, ids: Tensor) -> None:
+        high = torch.full_like(ids, seed >> 32 & _MASK)
+        words = philox((ids & _MASK, ids >> 32 & _MASK, 0, 0), (seed & _MASK, high))
+        self._key = (words[0], words[1])  # each (N,)
+        self._restart, self._step, self._draw = 0, 0, 0
+
+    def at(self, restart: int = 0, step: int = 0) -> SampleRandom:
+        """The stream for one iteration: its draws start afresh, whatever was drawn before."""
+        other = SampleRandom.__new__(SampleRandom)
+        other._key, other._restart, other._step, other._draw = self._key, restart, step, 0
+        return other
+
+    def select(self, index: Tensor) -> SampleRandom:
+        """The streams of some of the samples."""
+        other = self.at(self._restart, self._step)
+        other._key = (self._key[0][index], self._key[1][index])
+        other._draw = self._draw
+        return other
+
+    def uniform(self, low: float, high: float, shape: Sequence[int]) -> Tensor:
+        """Uniform float32 in [low, high): (N, *shape)."""
+        return low + (high - low) * self._fractions(math.prod(shape)).view(-1, *shape)
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """Standard normal float32 by Box and Muller: (N, *shape)."""
+        count = math.prod(shape)
+        pairs = self._fractions(2 * count).view(-1, 2, count)
+        radius = (-2.0 * torch.log1p(-pairs[:, 0])).sqrt()
+        return (radius * torch.cos(2 * math.pi * pairs[:, 1])).view(-1, *shape)
+
+    def integers(self, low: int, high: int, shape: Sequence[int]) -> Tensor:
+        """Integers in [low, high): (N, *shape), int64."""
+        return low + self._words(math.prod(shape)).remainder(high - low).view(-1, *shape)
+
+    def _fractions(self, count: int) -> Tensor:
+        return (self._words(count) >> 8).float() * 2.0**-24
+
+    def _words(self, count: int) -> Tensor:
+        """(N, count) words of 32 random bits."""
+        device = self._key[0].device
+        blocks = torch.arange(-(-count // 4), device=device)[None, :]
+        key = (self._key[0][:, None], self._key[1][:, None])
+        words = philox((blocks, self._draw, self._step, self._restart), key)
+        self._draw += 1
+        return torch.stack(words, dim=-1).flatten(1)[:, :count]
