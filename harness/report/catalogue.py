@@ -1,0 +1,115 @@
+"""``bench list`` and ``bench info``: what there is, and everything about one of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from harness import coercion, config, registry
+from harness.errors import unknown
+from harness.recipe import Recipe
+from harness.report.columns import columns
+from harness.types import KINDS
+
+SECTIONS = (*KINDS, "matrices", "profiles")
+
+
+def listing(kind: str | None, profile: str, path: str | None) -> str:
+    """Names by kind with the component behind each and the distribution it comes from. Imports no plugin."""
+    if kind is not None and kind not in SECTIONS:
+        raise unknown("bench list", kind, SECTIONS)
+    tables = config.read(path)
+    shown = config.profiled(tables, profile)
+    parts = [
+        _section(section, tables if section == "profiles" else shown) for section in ([kind] if kind else SECTIONS)
+    ]
+    return "\n\n".join([*parts, *(f"note: {clash}" for clash in registry.clashes())])
+
+
+def description(kind: str, name: str, profile: str, path: str | None, settings: Sequence[str]) -> str:
+    """Docstring, source, and each parameter with type, default and the value that this configuration gives it."""
+    if kind not in KINDS:
+        raise unknown("bench info", kind, KINDS)
+    tables = config.with_settings(config.profiled(config.read(path), profile), settings)
+    if name not in config.available(tables, kind):
+        raise unknown(kind, name, config.available(tables, kind))
+    made = config.configure(tables, kind, name)
+    found = registry.find(kind, made.component_name)
+    lines = [
+        f"{name} ({kind}, profile {profile})",
+        f"component  {made.component_name}",
+        f"source     {found.entry_point.value} of {found.distribution} {found.version}",
+    ]
+    if made.fault:
+        return "\n".join([*lines, f"broken     {made.fault}"])
+    component = made.component
+    lines += ["", inspect.cleandoc(type(component).__doc__ or "No docstring."), ""]
+    lines += [columns(rows)] if (rows := _parameters(component)) else ["no parameters"]
+    lines += _class_facts(component)
+    if isinstance(made, config.ModelConfig):
+        lines += [
+            "",
+            f"dataset = {made.dataset}" + (f", start = {made.start}" if made.start else ""),
+            _recipe(made.recipe),
+        ]
+    if isinstance(made, config.DefenseConfig) and made.training:
+        lines += ["", "training = " + ", ".join(f"{k} {v}" for k, v in made.training.items())]
+    if kind == "datasets":
+        lines += ["", *_facts(component)]
+    return "\n".join(lines)
+
+
+def _section(section: str, tables: config.Table) -> str:
+    if section not in KINDS:
+        entries = tables.get(section, {})
+        return "\n".join([section, *(f"  {name}{_about(section, entries[name])}" for name in entries)])
+    rows = []
+    for name in config.available(tables, section):
+        component = config.entry(tables, section, name)["component"]
+        known = component in registry.names(section)
+        origin = registry.find(section, component).distribution if known else "not installed"
+        rows.append(
+            (f"  {name}", component if component != name else "", "" if origin == registry.BUILT_IN else origin)
+        )
+    return "\n".join([section, columns(rows)])
+
+
+def _about(section: str, table: config.Table) -> str:
+    if section == "profiles":
+        about = table.get("run", {}).get("about", "")
+        return f": {about}" if about else ""
+    return ": " + " x ".join(str(len(table.get(kind, ()))) + " " + kind for kind in ("models", "attacks", "defenses"))
+
+
+def _parameters(component: Any) -> list[tuple[str, ...]]:
+    hints = coercion.signature(type(component))
+    defaults = {f.name: f.default for f in fields(component)}
+    rows: list[tuple[str, ...]] = [("parameter", "type", "default", "value here")]
+    for name, hint in hints.items():
+        value = getattr(component, name)
+        changed = "" if value == defaults[name] else repr(value)
+        rows.append((name, coercion.describe(hint), repr(defaults[name]), changed))
+    return rows if len(rows) > 1 else []
+
+
+def _class_facts(component: Any) -> list[str]:
+    names = ("norms", "stronger_than", "unit", "higher_is_better")
+    facts = [f"{name} = {getattr(component, name)!r}" for name in names if hasattr(component, name)]
+    return ["", *facts] if facts else []
+
+
+def _recipe(recipe: Recipe) -> str:
+    return "training = " + ", ".join(f"{f.name} {getattr(recipe, f.name)}" for f in fields(recipe))
+
+
+def _facts(component: Any) -> list[str]:
+    facts = registry.bind("datasets", component).facts()
+    sizes = ", ".join(f"{split} {count}" for split, count in facts.sizes.items())
+    return [
+        f"images {facts.shape[0]} x {facts.shape[1]} x {facts.shape[2]}, {len(facts.classes)} classes, {sizes}",
+        f"source: {facts.source}",
+        f"licence: {facts.licence}",
+        f"citation: {facts.citation}",
+    ]

@@ -1,0 +1,101 @@
+"""Rows of the store to text: the shape of a leaderboard, and the flat lists for programs.
+
+JSON is a list of objects, one a cell and metric, CSV the same columns (``FIELDS``): profile, dataset, model, defense,
+attack, norm (null for an unperturbed attack), eps, seed, metric, value, low, high, n, unit, status, verdict, reasons
+(a list of {code, verdict, text}), reference (a fraction or null), key, run. A cell without numbers is one object
+whose value, low and high are null and whose first reason says why.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from io import StringIO
+from typing import Any
+
+from harness.errors import unknown
+from harness.report.formats import latex, markdown, terminal
+from harness.report.layout import Reference, layout, published
+from harness.store.queries import Row
+
+FORMATS = ("rich", "markdown", "latex", "csv", "json")
+FIELDS = (
+    *("profile", "dataset", "model", "defense", "attack", "norm", "eps", "seed", "metric", "value", "low", "high"),
+    *("n", "unit", "status", "verdict", "reasons", "reference", "key", "run"),
+)
+
+
+def render(
+    rows: Sequence[Row],
+    *,
+    format: str,
+    metric: str | None = None,
+    reference: Reference | None = None,
+    width: int | None = None,
+    rows_limit: int = 100,
+    color: bool = False,
+) -> str:
+    """A leaderboard as text.
+
+    ``metric`` is what the tables show (accuracy unless given) and what JSON and CSV are limited to (all unless given).
+    ``width`` (None: no limit), ``rows_limit`` (models; 0: all) and ``color`` are for the terminal. Raises BenchError
+    for an unknown format.
+    """
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    if format in ("json", "csv"):
+        objects = list(flat(rows, metric, reference))
+        return _json(objects) if format == "json" else _csv(objects)
+    limit = rows_limit if format == "rich" else 0
+    grids = layout(rows, metric or "accuracy", reference or {}, limit)
+    if not grids:
+        return "no cells"
+    if format == "rich":
+        return terminal(grids, width=width, color=color)
+    return "\n\n".join(map(markdown if format == "markdown" else latex, grids))
+
+
+def metric_read(format: str, metric: str | None) -> str | None:
+    """The one metric that ``render`` will show, so that no other is read from the store; None: all of them."""
+    return metric if metric or format in ("json", "csv") else "accuracy"
+
+
+def flat(
+    rows: Iterable[Row], metric: str | None = None, reference: Reference | None = None
+) -> Iterator[dict[str, Any]]:
+    """One mapping with the keys ``FIELDS`` for each cell and metric; see the head of this file."""
+    for row in rows:
+        found = [score for score in row.scores if metric in (None, score.metric)]
+        reasons = [{"code": code, "verdict": str(verdict), "text": text} for code, verdict, text in row.reasons]
+        for score in found or (None,):
+            name = score.metric if score else metric or "accuracy"
+            percent = published(row, reference or {}) if name == "accuracy" else None
+            yield {
+                **{field: getattr(row, field) for field in FIELDS[:8]},
+                "metric": name,
+                "value": score.value if score else None,
+                "low": score.low if score else None,
+                "high": score.high if score else None,
+                "n": score.n if score else row.n,
+                "unit": score.unit if score else None,
+                "status": row.status,
+                "verdict": row.verdict,
+                "reasons": reasons,
+                "reference": None if percent is None else round(percent / 100, 10),
+                "key": row.key,
+                "run": row.run,
+            }
+
+
+def _json(objects: Iterable[dict[str, Any]]) -> str:
+    # A line an object: easy to search, and json's own indenting is several times slower.
+    return "[\n" + ",\n".join(json.dumps(item, ensure_ascii=False) for item in objects) + "\n]"
+
+
+def _csv(objects: Iterable[dict[str, Any]]) -> str:
+    out = StringIO()
+    writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**item, "reasons": json.dumps(item["reasons"], ensure_ascii=False)} for item in objects)
+    return out.getvalue().rstrip("\n")

@@ -1,0 +1,112 @@
+"""Records to table rows, and rows back to an Outcome."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.store.records import CellRecord, RunRecord, RunStatus, ScoreRecord, StepRecord
+from harness.types import Outcome, Reason, Status, Verdict
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row as DatabaseRow
+
+INTEGERS = ("label", "clean_prediction", "prediction")
+FLOATS = ("linf", "l2", "forwards", "backwards", "proposal_size")
+
+
+def to_json(value: Any) -> str:
+    """Canonical JSON text. NaN and infinities, which JSON lacks, become "nan", "inf", "-inf": ``float`` reads them."""
+    return json.dumps(_finite(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def run_row(run: RunRecord) -> dict[str, Any]:
+    row = _columns(run, "versions", "hardware", "seeds", "settings")
+    return row | {"status": RunStatus.RUNNING.value, "finished": None}
+
+
+def step_row(step: StepRecord) -> dict[str, Any]:
+    return _columns(step, "document", "history") | {"status": Status(step.status).value}
+
+
+def cell_row(cell: CellRecord, outcome: Outcome | None, reasons: Sequence[Reason]) -> dict[str, Any]:
+    """The row of ``cells``. Its verdict is the worst of its own reasons; a cell without numbers is invalid."""
+    status = Status(cell.status)
+    row = _columns(cell, "stronger_than", "document")
+    return row | {
+        "status": status.value,
+        "verdict": (worst(reasons) if status is Status.OK else Verdict.INVALID).value,
+        "seconds": cell.seconds if outcome is None else outcome.seconds,
+        "proposal_low": None if outcome is None else outcome.proposal_low,
+        "proposal_high": None if outcome is None else outcome.proposal_high,
+        "notes": to_json([] if outcome is None else [tuple(note) for note in outcome.notes]),
+    }
+
+
+def _columns(record: Any, *documents: str) -> dict[str, Any]:
+    return {name: to_json(value) if name in documents else value for name, value in vars(record).items()}
+
+
+def worst(reasons: Sequence[Reason]) -> Verdict:
+    """The worst verdict among reasons; ok without any."""
+    order = list(Verdict)
+    return max((Verdict(reason.verdict) for reason in reasons), key=order.index, default=Verdict.OK)
+
+
+def score_row(cell_key: str, score: ScoreRecord) -> dict[str, Any]:
+    """The row of ``scores``. Raises ValueError for NaN and infinities: a number that is none is a failed cell."""
+    numbers = [None if number is None else float(number) for number in (score.value, score.low, score.high)]
+    if not all(math.isfinite(number) for number in numbers if number is not None):
+        raise ValueError(f"score {score.metric!r} of cell {cell_key} is not finite: {score}")
+    # numpy scalars would reach the database as blobs
+    return {"cell_key": cell_key, **score._asdict(), **dict(zip(("value", "low", "high"), numbers, strict=True))}
+
+
+def reason_rows(cell_key: str, scope: str, reasons: Sequence[Reason]) -> list[dict[str, Any]]:
+    head = {"cell_key": cell_key, "scope": scope}
+    return [
+        {**head, "position": position, "code": code, "verdict": Verdict(verdict).value, "text": text}
+        for position, (code, verdict, text) in enumerate(reasons)
+    ]
+
+
+def outcome_rows(cell_key: str, outcome: Outcome) -> list[dict[str, Any]]:
+    """One row a sample, numbered in the order of the arrays. Raises ValueError unless all arrays have length N."""
+    names = ("sample_id", *INTEGERS, *FLOATS)
+    columns = [outcome.ids.tolist(), *(getattr(outcome, name).tolist() for name in INTEGERS + FLOATS)]
+    return [
+        {"cell_key": cell_key, "position": position, **dict(zip(names, values, strict=True))}
+        for position, values in enumerate(zip(*columns, strict=True))
+    ]
+
+
+def to_outcome(cell: DatabaseRow[Any], samples: Sequence[DatabaseRow[Any]]) -> Outcome:
+    """Rebuild what ``outcome_rows`` and ``cell_row`` took apart; ``samples`` in order of position."""
+    import numpy as np
+
+    arrays: dict[str, Any] = {name: np.array([getattr(row, name) for row in samples], np.int64) for name in INTEGERS}
+    arrays |= {name: np.array([_float(getattr(row, name)) for row in samples], np.float64) for name in FLOATS}
+    return Outcome(
+        ids=np.array([row.sample_id for row in samples], np.int64),
+        **arrays,
+        proposal_low=_float(cell.proposal_low),
+        proposal_high=_float(cell.proposal_high),
+        seconds=cell.seconds,
+        notes=[Reason(code, Verdict(verdict), text) for code, verdict, text in json.loads(cell.notes)],
+    )
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None else value  # SQLite keeps NaN as NULL
