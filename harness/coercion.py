@@ -1,0 +1,76 @@
+"""Values of a TOML file or a command line -> the fields of a dataclass, with an error that says where."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from fractions import Fraction
+from typing import Any, TypeVar
+
+from harness.errors import BenchError, unknown
+
+T = TypeVar("T")
+
+
+def signature(component: Any) -> dict[str, Any]:
+    """Field names and types of a component, in order."""
+    try:
+        hints = typing.get_type_hints(component)
+    except Exception as error:
+        raise BenchError(f"{component.__name__}: a field's type cannot be resolved: {error}") from error
+    return {f.name: hints[f.name] for f in fields(component) if f.init}
+
+
+def fill(component: type[T], table: Mapping[str, Any], where: str, also: Sequence[str] = ()) -> T:
+    """An instance from a table; unknown keys and wrong types are refused. ``also``: keys allowed beside the fields."""
+    hints = signature(component)
+    for key in table:
+        if key not in hints:
+            raise unknown(f"{where}: key", key, [*hints, *also])
+    values = {key: coerce(value, hints[key], f"{where}.{key}") for key, value in table.items()}
+    try:
+        return component(**values)
+    except (TypeError, ValueError) as error:
+        raise BenchError(f"{where}: {error}") from error
+
+
+def coerce(value: Any, hint: Any, where: str) -> Any:
+    """The value as its type. Fractions such as "8/255" are numbers wherever a float is asked for."""
+    import msgspec  # here, because listing names needs no types
+
+    if isinstance(value, str) and _takes_float(hint):
+        value = _fraction(value, where)
+    try:
+        return msgspec.convert(value, hint, strict=True)
+    except msgspec.ValidationError as error:
+        reason = str(error).replace("`", "").partition(" - at ")[0]
+        raise BenchError(f"{where}: got {value!r}: {reason[0].lower()}{reason[1:]}") from error
+
+
+def describe(hint: Any) -> str:
+    """A type as a reader writes it: ``float | None``, ``"cosine" | "plateau"``."""
+    if typing.get_origin(hint) is typing.Literal:
+        return " | ".join(repr(value) for value in typing.get_args(hint))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " | ".join(describe(arm) for arm in typing.get_args(hint))
+    return (
+        "None"
+        if hint is type(None)
+        else getattr(hint, "__name__", str(hint))
+        if not typing.get_args(hint)
+        else str(hint)
+    )
+
+
+def _takes_float(hint: Any) -> bool:
+    arms = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    return float in arms and str not in arms
+
+
+def _fraction(text: str, where: str) -> float:
+    try:
+        return float(Fraction(text.replace(" ", ""))) if "/" in text else float(text)
+    except (ValueError, ZeroDivisionError):
+        raise BenchError(f"{where}: got {text!r}; a number or a fraction such as 8/255 is needed") from None

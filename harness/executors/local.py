@@ -1,0 +1,262 @@
+"""Runs steps in this process, one after another. A step that fails takes its cells with it and nothing else."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness import data, registry, training, validity
+from harness.artifacts import Artifacts, Tensors
+from harness.errors import BenchError
+from harness.estimate import Estimate
+from harness.judging import Trial, judge
+from harness.plan import CellStep, DataStep, FitStep, HardenStep, TrainingStep
+from harness.progress import Reporter, percent
+from harness.randomness import derive
+from harness.recipe import Recipe
+from harness.store.records import CellRecord, CellState, ScoreRecord, StepRecord
+from harness.store.store import Store
+from harness.types import Outcome, Preparation, Status
+from harness.weights import transfer
+
+
+class StepFailed(Exception):
+    """A step that a cell needs has failed; the message is the cell's reason."""
+
+
+@dataclass
+class Local:
+    """The executor of this process. ``fresh``: nothing finished earlier is taken."""
+
+    run_id: str
+    store: Store
+    artifacts: Artifacts
+    reporter: Reporter
+    estimate: Estimate
+    device: torch.device
+    batch_size: int
+    metrics: Mapping[str, Any]
+    fresh: bool = False
+    _data: dict[str, data.Data] = field(default_factory=dict)
+    _failed: dict[str, str] = field(default_factory=dict)
+    _made: set[str] = field(default_factory=set)
+    _module: tuple[str, nn.Module] | None = None
+
+    def run(self, cell: CellStep, state: CellState | None) -> Status:
+        """Brings one cell to its end and stores it; what was stored before is completed, not repeated."""
+        if cell.skip or cell.fault:
+            return self._put_aside(cell, Status.SKIPPED if cell.skip else Status.FAILED, cell.skip or cell.fault)
+        try:
+            if state and state.status is Status.OK and not self.fresh:
+                self._measure_again(cell, state)
+            else:
+                self._attack(cell)
+        except Exception as error:
+            return self._put_aside(cell, Status.FAILED, reason_of(error), traceback.format_exc())
+        return Status.OK
+
+    def interrupt(self, cells: Sequence[CellStep]) -> None:
+        """Marks cells that a stopped run did not reach."""
+        for cell in cells:
+            self._put_aside(cell, Status.INTERRUPTED, "the run was interrupted before this cell was finished")
+
+    def _attack(self, cell: CellStep) -> None:
+        module = self._hardened_module(cell.hardened)
+        samples = self._load(cell.hardened.fit.data).splits["test"].limited(cell.n)
+        self.reporter.step(cell.label, self.estimate.step(cell))
+        seed = derive(cell.seed, "attack", cell.attack.component_name)
+        trial = Trial(module, cell.attack.component, cell.attack.name, cell.threat, seed, self.batch_size)
+        outcome = judge(
+            trial,
+            samples,
+            lambda done, right: self.reporter.advance(done / len(samples), f"accuracy {percent(right)}"),
+        )
+        reasons = validity.own(outcome, cell.threat)
+        scores = [self._score(name, cell, outcome) for name in cell.metrics]
+        record = self._record(cell, Status.OK, n=len(samples), seconds=outcome.seconds, passes=cell.passes)
+        self.store.save_cell(record, outcome, scores, reasons, validity.siblings)
+        accuracy = next((s for s in scores if s.metric == "accuracy"), None)
+        text = f"{percent(accuracy.value)} accuracy, n = {accuracy.n}, " if accuracy else ""
+        doubts = f" [{', '.join(reason.code for reason in reasons)}]" if reasons else ""
+        self.reporter.done(f"{cell.label}: {text}{outcome.seconds:.1f} s{doubts}")
+
+    def _measure_again(self, cell: CellStep, state: CellState) -> None:
+        """Takes the metrics that a finished cell does not have yet, from its stored outcomes."""
+        missing = [name for name, key in cell.metrics.items() if key not in state.metric_keys]
+        outcome = self.store.outcome(cell.key)
+        self.store.save_scores(cell.key, [self._score(name, cell, outcome) for name in missing])
+        self.reporter.done(f"{cell.label}: measured {', '.join(missing)}")
+
+    def _score(self, name: str, cell: CellStep, outcome: Outcome) -> ScoreRecord:
+        metric = self.metrics[name]
+        if metric.fault:
+            raise BenchError(metric.fault)
+        score = registry.bind("metrics", metric.component).measure(outcome=outcome)
+        unit = getattr(metric.component, "unit", "")
+        value, low, high, n = score or (None, None, None, 0)
+        return ScoreRecord(name, cell.metrics[name], value, low, high, n, unit)
+
+    def _put_aside(self, cell: CellStep, status: Status, reason: str, trace: str = "") -> Status:
+        self.store.save_cell(self._record(cell, status, reason=reason, trace=trace), None, (), (), None)
+        if status is not Status.INTERRUPTED:
+            self.reporter.done(f"{cell.label}: {status}: {reason}")
+        return status
+
+    def _record(self, cell: CellStep, status: Status, *, trace: str = "", **facts: Any) -> CellRecord:
+        threat = cell.threat
+        document = {**cell.document, "traceback": trace} if trace else cell.document
+        return CellRecord(
+            key=cell.key,
+            run_id=self.run_id,
+            status=status,
+            device=self.device.type,
+            subject=cell.subject,
+            attack=cell.attack.component_name,
+            norm=threat.norm if threat else None,
+            eps=threat.eps if threat else None,
+            stronger_than=getattr(cell.attack.component, "stronger_than", ()),
+            document=document,
+            **facts,
+        )
+
+    def _hardened_module(self, step: HardenStep) -> nn.Module:
+        """The defended model with its weights, in evaluation mode; the last one is kept for the next cell."""
+        if self._module and self._module[0] == step.key:
+            return self._module[1]
+        fitted = self._fit(step.fit) if not step.trains else {}
+        tensors = self._once(step, partial(self._harden, step)) if step.trains else fitted
+        module = self._build(step.fit)
+        module.load_state_dict(tensors)
+        hooks = registry.bind("defenses", step.defense.component)
+        if registry.offers(hooks, "wrap"):
+            module = hooks.wrap(module=module).to(self.device)
+        self._module = (step.key, module.eval())
+        return module
+
+    def _fit(self, step: FitStep) -> Tensors:
+        return self._once(step, partial(self._train_fit, step))
+
+    def _train_fit(self, step: FitStep) -> tuple[Tensors, list[dict[str, float]]]:
+        module = self._build(step)
+        if step.start:
+            classes = len(self._load(step.data).facts.classes)
+            transfer(module, self._fit(step.start), classes, f"start {step.start.model.name}")
+        return self._train(step, module, step.model.recipe, training.plain_objective)
+
+    def _harden(self, step: HardenStep) -> tuple[Tensors, list[dict[str, float]]]:
+        module = self._build(step.fit)
+        module.load_state_dict(self._fit(step.fit))
+        hooks = registry.bind("defenses", step.defense.component)
+        objective = lambda problem, batch, random: hooks.objective(problem=problem, batch=batch, random=random)  # noqa: E731
+        return self._train(step, module, step.recipe, objective)
+
+    def _train(
+        self, step: TrainingStep, module: nn.Module, recipe: Recipe, objective: training.Objective
+    ) -> tuple[Tensors, list[dict[str, float]]]:
+        splits = self._load(step.data).splits
+        checkpoint = self.artifacts.checkpoint(step.key)
+        if self.fresh:
+            checkpoint.unlink(missing_ok=True)
+        self.reporter.step(step.label, self.estimate.step(step))
+
+        def on_batch(epoch: int, done: int, of: int, loss: float) -> None:
+            share = (epoch + done / of) / recipe.epochs
+            self.reporter.advance(share, f"epoch {epoch + 1}/{recipe.epochs} loss {loss:.3f}")
+
+        def on_epoch(epoch: training.Epoch) -> None:
+            self.reporter.say(
+                f"{step.label}: epoch {epoch.epoch}/{recipe.epochs} loss {epoch.loss:.3f} accuracy "
+                f"{percent(epoch.accuracy)} validation {percent(epoch.validation_accuracy)} "
+                f"({epoch.images_per_second:.0f} images/s)"
+            )
+
+        seed = derive(step.seed, step.kind)
+        return training.train(
+            training.Training(
+                module,
+                recipe,
+                splits["train"],
+                splits["validation"],
+                seed,
+                checkpoint,
+                objective,
+                self.batch_size,
+                on_batch,
+                on_epoch,
+            )
+        )
+
+    def _once(self, step: TrainingStep, make: Any) -> Tensors:
+        """The weights of a step: from the artifacts where it is finished, else made now and kept."""
+        if step.key in self._failed:
+            raise StepFailed(self._failed[step.key])
+        try:
+            with self.artifacts.alone(step.key):
+                found = None if self.fresh and step.key not in self._made else self.artifacts.load(step.kind, step.key)
+                return found[0] if found else self._make(step, make)
+        except Exception as error:
+            reason = reason_of(error) if isinstance(error, StepFailed) else f"{step.label} failed: {reason_of(error)}"
+            self._failed[step.key] = reason
+            self._save_step(step, Status.FAILED, reason=reason)
+            raise StepFailed(reason) from error
+
+    def _make(self, step: TrainingStep, make: Any) -> Tensors:
+        if step.before:
+            self._fit(step.before)  # first, so that its seconds are not counted twice
+        began = time.perf_counter()
+        tensors, history = make()
+        seconds = time.perf_counter() - began
+        record = {"kind": step.kind, "key": step.key, "document": step.document, "history": history}
+        self.artifacts.save(step.kind, step.key, tensors, record)
+        self.artifacts.checkpoint(step.key).unlink(missing_ok=True)
+        self._made.add(step.key)
+        self._save_step(step, Status.OK, seconds=seconds, history=history)
+        return tensors
+
+    def _save_step(self, step: TrainingStep, status: Status, **facts: Any) -> None:
+        device, document = self.device.type, step.document
+        label = f"{self.estimate.profile}/{step.model.name}"
+        self.store.save_step(
+            StepRecord(
+                step.key, step.kind, label, status, self.run_id, device, passes=step.passes, document=document, **facts
+            )
+        )
+
+    def _build(self, step: FitStep) -> nn.Module:
+        loaded = self._load(step.data)
+        return build_module(step, loaded.mean, loaded.std).to(self.device)
+
+    def _load(self, step: DataStep) -> data.Data:
+        if step.key not in self._data:
+            self.reporter.step(f"load {step.config.name}", 0.0)
+            hooks = registry.bind("datasets", step.config.component)
+            assert step.facts is not None
+            splits = hooks.load(files=step.files)
+            self._data[step.key] = data.on_device(step.facts, splits, self.device, step.config.name)
+        return self._data[step.key]
+
+
+def build_module(step: FitStep, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
+    """The model of a fit, initialised from its seed. Raises BenchError where weights or parameters do not fit."""
+    assert step.data.facts is not None
+    preparation = Preparation(step.data.facts, tuple(mean), tuple(std))
+    hooks = registry.bind("models", step.model.component)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(step.seed, "initialise"))
+        module = hooks.build(preparation=preparation)
+    if not isinstance(module, nn.Module):
+        raise BenchError(f"model {step.model.name}: build gave {type(module).__name__}; a torch module is needed")
+    return module
+
+
+def reason_of(error: BaseException) -> str:
+    """One line that tells what went wrong; the kind of error too, unless it is one written for users."""
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, BenchError | StepFailed) else f"{type(error).__name__}: {text}"
