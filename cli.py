@@ -1,0 +1,209 @@
+"""The command ``bench``: parse, call one harness function, print. Heavy imports stand inside the commands."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from harness.errors import BenchError
+
+app = typer.Typer(
+    name="bench",
+    help="Adversarial-robustness benchmarks one can trust: models x attacks x defenses, judged and stored.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Registry = Annotated[
+    str | None,
+    typer.Option("--registry", metavar="PATH", help="A registry.toml of your own on top of the packaged one."),
+]
+StorePlace = Annotated[str, typer.Option("--store", metavar="URL", help="Results: a path or any SQLAlchemy URL.")]
+Data = Annotated[
+    list[str] | None, typer.Option("--data", metavar="PATH", help="Folder to search for data; repeatable.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. attacks.pgd.steps=20; repeatable."),
+]
+Profile = Annotated[str, typer.Option("--profile", metavar="NAME", help="tiny, small, report, or one of your own.")]
+
+
+@app.command()
+def run(
+    profile: Profile = "tiny",
+    matrix: Annotated[str | None, typer.Option("--matrix", metavar="NAME", help="A matrix of the registry.")] = None,
+    models: Annotated[
+        str | None, typer.Option("--models", metavar="A,B", help="Models, instead of the matrix's.")
+    ] = None,
+    attacks: Annotated[
+        str | None, typer.Option("--attacks", metavar="A,B", help="Attacks, instead of the matrix's.")
+    ] = None,
+    defenses: Annotated[
+        str | None, typer.Option("--defenses", metavar="A,B", help="Defenses, instead of the matrix's.")
+    ] = None,
+    eps: Annotated[
+        str | None, typer.Option("--eps", metavar="E,F", help="Attack budgets in pixel units, e.g. 8/255.")
+    ] = None,
+    norm: Annotated[str | None, typer.Option("--norm", metavar="NORM", help="Linf or L2.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", metavar="0,1", help="One training and attack for each seed.")
+    ] = None,
+    limit: Annotated[str | None, typer.Option("--limit", metavar="N", help="Attack only N test samples.")] = None,
+    settings: Set = None,
+    data: Data = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps.")
+    ] = None,
+    store: StorePlace = "results.db",
+    artifacts: Annotated[
+        str, typer.Option("--artifacts", metavar="PATH", help="Folder of weights and checkpoints.")
+    ] = "artifacts",
+    registry: Registry = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every cell, its key, and what is to do.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do everything again, whatever is finished.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object at the end, progress to stderr.")
+    ] = False,
+) -> None:
+    """Run the cells of a matrix that have no result yet: train, defend, attack, judge, store."""
+    from harness import run as flow
+    from harness.config import Options
+    from harness.progress import choose
+    from harness.report import prospect as text
+
+    options = Options(
+        profile=profile,
+        matrix=matrix,
+        models=_names(models),
+        attacks=_names(attacks),
+        defenses=_names(defenses),
+        eps=eps,
+        norm=norm,
+        seeds=seeds,
+        limit=limit,
+        device=device,
+        settings=settings or (),
+        registry=registry,
+    )
+    places = flow.Places(tuple(data or ()), store, artifacts)
+    found = flow.prospect(options, places, fresh=fresh, dry=dry_run)
+    if not quiet:
+        print(text.first_line(found), file=sys.stderr if as_json else sys.stdout, flush=True)
+        for note in found.plan.notes:
+            print(f"bench: note: {note}", file=sys.stderr)
+    if dry_run:
+        if as_json:
+            print(text.as_json(found))
+        elif not quiet:
+            print(text.graph(found))
+        return
+    command = shlex.join(["bench", *sys.argv[1:]])
+    summary = flow.execute(found, places, command, choose(quiet=quiet), fresh=fresh)
+    if as_json:
+        print(text.summary_json(summary, store))
+    elif not quiet:
+        print(text.summary(summary))
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def table(
+    store: StorePlace = "results.db",
+    format: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="rich, markdown, csv, json or latex.")
+    ] = "rich",
+    profile: Annotated[str | None, typer.Option("--profile", metavar="NAME", help="Only this profile.")] = None,
+    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Only the cells of this run.")] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", metavar="NAME", help="What to show; accuracy unless given.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference", metavar="NAME", help="Published figures of the registry to put beside, e.g. report."
+        ),
+    ] = None,
+    registry: Registry = None,
+    rows: Annotated[int, typer.Option("--rows", metavar="N", help="Models shown by the rich format; 0: all.")] = 100,
+) -> None:
+    """Print the leaderboard: a row a model, a group of columns a defense, a column an attack."""
+    import shutil
+
+    from harness.report.table import metric_read, render
+    from harness.store.queries import leaderboard
+    from harness.store.reading import open_reader
+
+    beside = None
+    if reference:
+        from harness.report.reference import published
+
+        beside = published(reference, registry)
+    with open_reader(store) as reader:
+        found = leaderboard(reader, profile=profile, run=run, metric=metric_read(format, metric))
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else None
+    print(render(found, format=format, metric=metric, reference=beside, width=width, rows_limit=rows, color=terminal))
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        str | None, typer.Argument(help="datasets, models, attacks, defenses, metrics, matrices, profiles.")
+    ] = None,
+    registry: Registry = None,
+    profile: Profile = "tiny",
+) -> None:
+    """List what can be named on the command line. Imports no plugin."""
+    from harness.report.catalogue import listing
+
+    print(listing(kind, profile, registry))
+
+
+@app.command()
+def info(
+    kind: Annotated[str, typer.Argument(help="datasets, models, attacks, defenses or metrics.")],
+    name: Annotated[str, typer.Argument(help="A name that `bench list` shows.")],
+    registry: Registry = None,
+    profile: Profile = "tiny",
+    settings: Set = None,
+) -> None:
+    """Tell everything about one component: parameters, types, defaults, values, source."""
+    from harness.report.catalogue import description
+
+    print(description(kind, name, profile, registry, settings or ()))
+
+
+def _names(text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise BenchError(f"got {text!r}; one or more names, separated by commas, are needed")
+    return names
+
+
+def main() -> None:
+    """The entry point: a user's mistake is one line and exit code 2, Ctrl-C is 130, a bug keeps its traceback."""
+    try:
+        app()
+    except BenchError as error:
+        print(f"bench: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("bench: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) has left; pointing stdout nowhere keeps Python from complaining at exit.
+        sys.stdout = open("/dev/null", "w")  # noqa: SIM115
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Any image classifier of timm, by name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import BenchError, unknown
+from harness.hookspecs import hookimpl
+from harness.types import Preparation
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Timm:
+    """A model of the timm library (Wightman 2019), its head made for the data set's classes.
+
+    architecture: timm's name, for example vit_base_patch16_224. pretrained: start from the hub's weights. weights: a
+    local safetensors file of this architecture to start from instead. image_size: what the network sees (None: its own
+    size for pretrained weights, else the data's); images are resized inside the model. patch_size, embed_dim, depth,
+    num_heads, drop_rate: as timm's vision transformers take them; None leaves timm's value.
+    Pretrained networks are normalised by their own mean and standard deviation, others by the data's.
+    """
+
+    architecture: str = "vit_base_patch16_224"
+    pretrained: bool = False
+    weights: str = ""
+    image_size: int | None = None
+    patch_size: int | None = None
+    embed_dim: int | None = None
+    depth: int | None = None
+    num_heads: int | None = None
+    drop_rate: float | None = None
+
+    @hookimpl
+    def sources(self) -> Sequence[Path]:
+        return [self._hub_file()] if self.pretrained and not self.weights else []
+
+    @hookimpl
+    def build(self, preparation: Preparation) -> nn.Module:
+        from plugins.networks import Normalised
+
+        facts, own = preparation.facts, self._config()
+        pretrained = bool(self.pretrained or self.weights)
+        size = self.image_size or (own.input_size[-1] if pretrained else facts.shape[-1])
+        network = self._network(facts.shape[0], len(facts.classes), size)
+        mean, std = (own.mean, own.std) if pretrained else (preparation.mean, preparation.std)
+        if len(mean) != facts.shape[0]:
+            raise BenchError(
+                f"model {self.architecture}: pretrained on {len(mean)} channels, the data has {facts.shape[0]}; "
+                "choose a data set with as many, or pretrained = false"
+            )
+        return Normalised(network, mean, std, (size, size))
+
+    def _network(self, channels: int, classes: int, size: int) -> nn.Module:
+        from harness.weights import read
+
+        file = self.weights or (str(self._hub_file()) if self.pretrained else "")
+        names = ("patch_size", "embed_dim", "depth", "num_heads", "drop_rate")
+        given: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given |= {"pretrained": bool(file), "in_chans": channels, "num_classes": classes}
+        if file:
+            read(file)
+            given["pretrained_cfg_overlay"] = {"file": file}
+        try:
+            return _create(self.architecture, size, given)
+        except (RuntimeError, TypeError, ValueError, AssertionError, KeyError) as error:
+            first = " ".join(str(error).split())[:300]
+            origin = f"weights {file} do not fit" if file else "cannot be built"
+            raise BenchError(f"model {self.architecture}: {origin}: {first}") from error
+
+    def _config(self) -> Any:
+        import timm
+
+        if not timm.is_model(self.architecture.partition(".")[0]):
+            raise unknown("architecture (timm)", self.architecture, timm.list_models())
+        return timm.get_pretrained_cfg(self.architecture) or timm.models.PretrainedCfg()
+
+    def _hub_file(self) -> Path:
+        """The hub's weights in the local cache, fetched if need be. Raises BenchError saying what to get."""
+        from huggingface_hub import hf_hub_download
+
+        config = self._config()
+        name, file = config.hf_hub_id, config.hf_hub_filename or "model.safetensors"
+        if not name:
+            raise BenchError(f"model {self.architecture}: timm has no pretrained weights for it; set weights = PATH")
+        try:
+            return _fetch(hf_hub_download, name, file)
+        except Exception as error:
+            raise BenchError(
+                f"model {self.architecture}: weights {name} are not in the local cache and could not be downloaded "
+                f"({type(error).__name__}); fetch https://huggingface.co/{name}/resolve/main/{file} and give it as "
+                f"`--set models.NAME.weights=PATH`"
+            ) from error
+
+
+@functools.cache
+def _fetch(download: Any, name: str, file: str) -> Path:
+    return Path(download(name, file))
+
+
+def _create(architecture: str, size: int, given: dict[str, Any]) -> nn.Module:
+    """timm's model, told the image size where its kind wants to know it (transformers do, convolutions do not)."""
+    import timm
+
+    try:
+        return timm.create_model(architecture, img_size=size, **given)
+    except TypeError as error:
+        if "img_size" not in str(error):
+            raise
+        return timm.create_model(architecture, **given)
