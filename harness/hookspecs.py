@@ -34,7 +34,7 @@ class Datasets:
 
     @hookspec(firstresult=True)
     def locate(self, roots: Sequence[Path]) -> Sequence[Path] | None:
-        """The files whose bytes make this data set, under the given folders; None where one is missing."""
+        """The files whose bytes make this data set, under these folders; None where one is missing."""
 
     @hookspec(firstresult=True)
     def download(self, root: Path) -> None:

@@ -13,7 +13,7 @@ class Recipe:
     """The ``training`` table of a model.
 
     epochs 0 keeps the weights as they are. ``samples_per_epoch``: each epoch takes that many images of the shuffled
-    training split (None: all). ``warmup``: share of all steps with a rising rate. ``patience``: epochs without a better
+    training split (None: all). ``validation_samples``: a fixed random part of the validation split (None: all). ``warmup``: share of all steps with a rising rate. ``patience``: epochs without a better
     validation accuracy before stopping (None: never); the best epoch's weights are kept. ``noise_variance``: Gaussian
     noise added to training images in pixel space, cut to [0, 1]. Raises ValueError for a value out of range.
     """
@@ -31,6 +31,7 @@ class Recipe:
     crop_padding: int = 4
     noise_variance: float = 0.0
     samples_per_epoch: int | None = None
+    validation_samples: int | None = None
 
     def __post_init__(self) -> None:
         lowest = {
@@ -48,6 +49,6 @@ class Recipe:
             raise ValueError(f"lr: got {self.lr}; more than 0 is needed")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup: got {self.warmup}; a share of all steps in [0, 1) is needed")
-        for name in ("patience", "samples_per_epoch"):
+        for name in ("patience", "samples_per_epoch", "validation_samples"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}: got {value}; 1 or more is needed")

@@ -183,7 +183,7 @@ class Local:
                 module,
                 recipe,
                 splits["train"],
-                splits["validation"],
+                splits["validation"].limited(recipe.validation_samples),
                 seed,
                 checkpoint,
                 objective,
