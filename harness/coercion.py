@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ def signature(component: Any) -> dict[str, Any]:
 
 def fill(component: type[T], table: Mapping[str, Any], where: str, also: Sequence[str] = ()) -> T:
     """An instance from a table; unknown keys and wrong types are refused. ``also``: keys allowed beside the fields."""
+    if not isinstance(table, Mapping):
+        raise BenchError(f"{where}: got {table!r}; a table is needed")
     hints = signature(component)
     for key in table:
         if key not in hints:
@@ -37,16 +40,23 @@ def fill(component: type[T], table: Mapping[str, Any], where: str, also: Sequenc
 
 
 def coerce(value: Any, hint: Any, where: str) -> Any:
-    """The value as its type. Fractions such as "8/255" are numbers wherever a float is asked for."""
+    """The value as its type. Fractions such as "8/255" are numbers wherever a float is asked for.
+
+    Raises BenchError for another type, and for nan and infinity, of which no content key can be made.
+    """
     import msgspec  # here, because listing names needs no types
 
     if isinstance(value, str) and _takes_float(hint):
         value = _fraction(value, where)
     try:
-        return msgspec.convert(value, hint, strict=True)
+        made = msgspec.convert(value, hint, strict=True)
     except msgspec.ValidationError as error:
         reason = str(error).replace("`", "").partition(" - at ")[0]
         raise BenchError(f"{where}: got {value!r}: {reason[0].lower()}{reason[1:]}") from error
+    for number in made if isinstance(made, list | tuple) else (made,):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise BenchError(f"{where}: got {value!r}; a finite number is needed")
+    return made
 
 
 def describe(hint: Any) -> str:
@@ -72,5 +82,5 @@ def _takes_float(hint: Any) -> bool:
 def _fraction(text: str, where: str) -> float:
     try:
         return float(Fraction(text.replace(" ", ""))) if "/" in text else float(text)
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ArithmeticError):
         raise BenchError(f"{where}: got {text!r}; a number or a fraction such as 8/255 is needed") from None

@@ -19,7 +19,8 @@ from harness.recipe import Recipe
 from harness.types import KINDS
 
 PACKAGED = (Path(__file__).parent / "registry.toml", Path(__file__).parent.parent / "registry.toml")
-SECTIONS = (*KINDS, "matrices", "profiles", "references", "run")
+SETTABLE = (*KINDS, "matrices", "run")
+SECTIONS = (*SETTABLE, "profiles", "references")
 NORMS = ("Linf", "L2")
 Table = dict[str, Any]
 
@@ -142,7 +143,6 @@ def profiled(tables: Table, profile: str) -> Table:
     profiles = tables.get("profiles", {})
     if profile not in profiles:
         raise unknown("--profile", profile, profiles)
-    _check_sections(profiles[profile], f"profiles.{profile}")
     return merge({k: v for k, v in tables.items() if k != "profiles"}, profiles[profile])
 
 
@@ -150,6 +150,7 @@ def with_settings(tables: Table, settings: Sequence[str]) -> Table:
     """The registry as ``--set KEY=VALUE`` options change it."""
     for setting in settings:
         tables = merge(tables, _setting(setting))
+        _check_sections(tables, f"--set {setting}")
     return tables
 
 
@@ -175,8 +176,9 @@ def entry(tables: Table, kind: str, name: str, seen: tuple[str, ...] = ()) -> Ta
             return {"component": name}
         raise unknown(kind, name, available(tables, kind))
     own = section[name]
-    if not isinstance(own, dict):
-        raise BenchError(f"registry: {kind}.{name} must be a table, got {own!r}")
+    for key in ("like", "component"):
+        if not isinstance(own.get(key, ""), str):
+            raise BenchError(f"registry: {kind}.{name}.{key} must be a name, got {own[key]!r}")
     other = own.get("like")
     if other is None:
         return {"component": name, **own}
@@ -221,11 +223,12 @@ def _harness_keys(kind: str, table: Table, where: str) -> tuple[Table, Any]:
     if kind == "models":
         training = table.pop("training", {})
         hardening = table.pop("hardening", {})
-        fill(Recipe, merge(training, hardening), f"{where}.hardening")
+        recipe = fill(Recipe, training, f"{where}.training")
+        fill(Recipe, hardening, f"{where}.hardening")
         return {
             "dataset": coerce(table.pop("dataset", ""), str, f"{where}.dataset"),
             "start": coerce(table.pop("start", ""), str, f"{where}.start"),
-            "recipe": fill(Recipe, training, f"{where}.training"),
+            "recipe": recipe,
             "training": training,
             "hardening": hardening,
             "pass_ms": coerce(table.pop("pass_ms", None), float | None, f"{where}.pass_ms"),
@@ -289,22 +292,25 @@ def _run_settings(table: Table, options: Options) -> RunSettings:
     if isinstance(table.get("limit"), str):
         table["limit"] = _whole(table["limit"], "--limit")
     if "seeds" in table:
-        table["seeds"] = [_whole(seed, "--seeds") for seed in _as_list(table["seeds"])]
+        table["seeds"] = list(dict.fromkeys(_whole(seed, "--seeds") for seed in _as_list(table["seeds"])))
     if "eps" in table:
-        table["eps"] = [coerce(eps, float, "--eps") for eps in _as_list(table["eps"])]
+        table["eps"] = list(dict.fromkeys(coerce(eps, float, "--eps") for eps in _as_list(table["eps"])))
     run = fill(RunSettings, table, "run")
     if run.norm not in NORMS:
         raise unknown("--norm", run.norm, NORMS)
     for eps in run.eps:
-        if not 0 <= eps < float("inf"):
+        if eps < 0:
             raise BenchError(f"--eps: got {eps:g}; a budget in pixel units, 0 or more, for example 8/255, is needed")
     if run.limit is not None and run.limit < 1:
         raise BenchError(f"--limit: got {run.limit}; a number of samples, 1 or more, is needed")
     for name, low in (("batch_size", 1), ("threads", 0)):
         if (got := getattr(run, name)) < low:
             raise BenchError(f"run.{name}: got {got}; {low} or more is needed")
-    if min(run.seeds, default=0) < 0:
-        raise BenchError(f"--seeds: got {min(run.seeds)}; whole numbers, 0 or more, are needed")
+    if not run.seeds:
+        raise BenchError("--seeds: none given; one or more whole numbers are needed")
+    for seed in run.seeds:
+        if not 0 <= seed < 2**63:  # more than a database's integers hold
+            raise BenchError(f"--seeds: got {seed}; whole numbers from 0 to 2**63 - 1 are needed")
     return run
 
 
@@ -316,6 +322,8 @@ def _matrix(tables: Table, name: str, options: Options) -> Matrix:
     chosen = {f.name: getattr(options, f.name, None) or getattr(matrix, f.name) for f in fields(Matrix)}
     matrix = Matrix(**{kind: tuple(dict.fromkeys(names)) for kind, names in chosen.items()})
     for kind in ("models", "attacks", "defenses", "metrics"):
+        if not getattr(matrix, kind) and kind != "metrics":
+            raise BenchError(f"matrices.{name}: no {kind}; set them in the registry or by --{kind} A,B")
         for wanted in getattr(matrix, kind):
             if wanted not in available(tables, kind):
                 raise unknown(f"--{kind}" if kind != "metrics" else kind, wanted, available(tables, kind))
@@ -349,6 +357,13 @@ def _check_sections(tables: Table, where: str) -> None:
             raise unknown(f"{where}: section", section, SECTIONS)
         if not isinstance(value, dict):
             raise BenchError(f"{where}: {section} must be a table, got {value!r}")
+        if section == "run":
+            continue
+        for name, entry_ in value.items():
+            if not isinstance(entry_, dict):
+                raise BenchError(f"{where}: {section}.{name} must be a table, got {entry_!r}")
+            if section == "profiles":
+                _check_sections(entry_, f"{where}: profiles.{name}")
 
 
 def _setting(text: str) -> Table:
@@ -357,8 +372,8 @@ def _setting(text: str) -> Table:
     keys = path.strip().split(".")
     if not equals or not all(keys) or len(keys) < 2:
         raise BenchError(f"--set {text}: KEY=VALUE is needed, for example --set attacks.pgd.steps=20")
-    if keys[0] not in SECTIONS:
-        raise unknown(f"--set {text}: section", keys[0], SECTIONS)
+    if keys[0] not in SETTABLE:
+        raise unknown(f"--set {text}: section", keys[0], SETTABLE)
     try:
         value = tomllib.loads(f"value = {raw.strip()}")["value"]
     except tomllib.TOMLDecodeError:
@@ -378,6 +393,6 @@ def _as_list(value: Any) -> list[Any]:
 
 def _whole(value: Any, where: str) -> int:
     try:
-        return int(value)
-    except (TypeError, ValueError):
+        return int(value) if isinstance(value, str) else coerce(value, int, where)
+    except (ValueError, BenchError):
         raise BenchError(f"{where}: got {value!r}; a whole number is needed") from None

@@ -60,7 +60,8 @@ class Models:
 class Attacks:
     """``norms: ClassVar[tuple[str, ...]]``, those supported; empty: no perturbation, no threat model.
     ``stronger_than: ClassVar[tuple[str, ...]]``, components that this one must beat, or a verdict says so.
-    A step attack has fields ``steps`` and ``restarts`` and gives ``start`` and ``step``; any other gives ``perturb``."""
+    A step attack has fields ``steps`` and ``restarts`` and gives ``start`` and ``step``; any other gives ``perturb``.
+    """
 
     @hookspec(firstresult=True)
     def start(self, batch: Batch, threat: Threat, random: SampleRandom) -> State:

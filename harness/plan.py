@@ -289,8 +289,8 @@ def _data_step(config: Configured, roots: Sequence[Path], *, download: bool) -> 
         files = hooks.locate(roots=roots)
     if files is None:
         raise BenchError(
-            f"dataset {config.name}: not found in {', '.join(map(str, roots))}; get it from {hooks.facts().source} and name "
-            "the folder that holds it with --data PATH or BENCH_DATA (without --dry-run the download is tried)"
+            f"dataset {config.name}: not found in {', '.join(map(str, roots))}; get it from {hooks.facts().source} and "
+            "name the folder that holds it with --data PATH or BENCH_DATA (without --dry-run the download is tried)"
         )
     document["digest"] = locating.digest(files)
     return DataStep(key_of(document), document, config, tuple(files), hooks.facts())

@@ -4,39 +4,34 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 
-class Reporter(Protocol):
-    """Told by the executor what happens. ``share`` is the finished part of the step in [0, 1]."""
+class Reporter:
+    """Told by the executor what happens; this one says nothing. ``share``: part of the step done, in [0, 1]."""
 
-    def begin(self, seconds: float | None) -> None: ...
-    def step(self, label: str, seconds: float | None) -> None: ...
-    def advance(self, share: float, text: str) -> None: ...
-    def say(self, text: str) -> None: ...
-    def done(self, text: str) -> None: ...
-    def close(self) -> None: ...
+    def begin(self, seconds: float | None) -> None:
+        """The run begins; it is expected to take so many seconds."""
 
+    def step(self, label: str, seconds: float | None) -> None:
+        """A step begins."""
 
-class Silent:
-    """Says nothing."""
+    def advance(self, share: float, text: str) -> None:
+        """The step at hand has come so far."""
 
-    def begin(self, seconds: float | None) -> None: ...
-    def step(self, label: str, seconds: float | None) -> None: ...
-    def advance(self, share: float, text: str) -> None: ...
-    def say(self, text: str) -> None: ...
-    def done(self, text: str) -> None: ...
-    def close(self) -> None: ...
+    def say(self, text: str) -> None:
+        """A line worth keeping."""
+
+    def close(self) -> None:
+        """The run is over."""
 
 
-class Lines:
+class Lines(Reporter):
     """One plain line for each thing that ends, for logs and pipes; a sign of life every half minute in between."""
 
     def __init__(self, stream: TextIO = sys.stderr, quiet_s: float = 30.0) -> None:
         self._stream, self._quiet_s = stream, quiet_s
         self._label, self._spoke = "", time.monotonic()
-
-    def begin(self, seconds: float | None) -> None: ...
 
     def step(self, label: str, seconds: float | None) -> None:
         self._label = label
@@ -49,13 +44,8 @@ class Lines:
         self._spoke = time.monotonic()
         print(text, file=self._stream, flush=True)
 
-    def done(self, text: str) -> None:
-        self.say(text)
 
-    def close(self) -> None: ...
-
-
-class Live:
+class Live(Reporter):
     """Two bars of rich: the whole run, weighed by expected seconds, and the step at hand with its loss and accuracy."""
 
     def __init__(self) -> None:
@@ -94,9 +84,6 @@ class Live:
     def say(self, text: str) -> None:
         self._progress.console.print(text, markup=False)
 
-    def done(self, text: str) -> None:
-        self.say(text)
-
     def close(self) -> None:
         self._progress.stop()
 
@@ -113,7 +100,7 @@ class Live:
 def choose(*, quiet: bool) -> Reporter:
     """The display that suits where standard error goes."""
     if quiet:
-        return Silent()
+        return Reporter()
     return Live() if sys.stderr.isatty() else Lines()
 
 

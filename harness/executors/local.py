@@ -85,14 +85,14 @@ class Local:
         accuracy = next((s for s in scores if s.metric == "accuracy"), None)
         text = f"{percent(accuracy.value)} accuracy, n = {accuracy.n}, " if accuracy else ""
         doubts = f" [{', '.join(reason.code for reason in reasons)}]" if reasons else ""
-        self.reporter.done(f"{cell.label}: {text}{outcome.seconds:.1f} s{doubts}")
+        self.reporter.say(f"{cell.label}: {text}{outcome.seconds:.1f} s{doubts}")
 
     def _measure_again(self, cell: CellStep, state: CellState) -> None:
         """Takes the metrics that a finished cell does not have yet, from its stored outcomes."""
         missing = [name for name, key in cell.metrics.items() if key not in state.metric_keys]
         outcome = self.store.outcome(cell.key)
         self.store.save_scores(cell.key, [self._score(name, cell, outcome) for name in missing])
-        self.reporter.done(f"{cell.label}: measured {', '.join(missing)}")
+        self.reporter.say(f"{cell.label}: measured {', '.join(missing)}")
 
     def _score(self, name: str, cell: CellStep, outcome: Outcome) -> ScoreRecord:
         metric = self.metrics[name]
@@ -106,7 +106,7 @@ class Local:
     def _put_aside(self, cell: CellStep, status: Status, reason: str, trace: str = "") -> Status:
         self.store.save_cell(self._record(cell, status, reason=reason, trace=trace), None, (), (), None)
         if status is not Status.INTERRUPTED:
-            self.reporter.done(f"{cell.label}: {status}: {reason}")
+            self.reporter.say(f"{cell.label}: {status}: {reason}")
         return status
 
     def _record(self, cell: CellStep, status: Status, *, trace: str = "", **facts: Any) -> CellRecord:

@@ -84,7 +84,9 @@ class Timm:
     def _hub_file(self) -> Path:
         """The hub's weights in the local cache, fetched if need be. Raises BenchError saying what to get."""
         from huggingface_hub import hf_hub_download
+        from huggingface_hub.utils import logging
 
+        logging.set_verbosity_error()  # its own lines about retries would stand before the one that helps
         config = self._config()
         name, file = config.hf_hub_id, config.hf_hub_filename or "model.safetensors"
         if not name:
