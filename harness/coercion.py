@@ -44,6 +44,8 @@ def coerce(value: Any, hint: Any, where: str) -> Any:
 
     Raises BenchError for another type, and for nan and infinity, of which no content key can be made.
     """
+    if value == "none" and types.NoneType in typing.get_args(hint):
+        return None  # TOML has no word for it
     import msgspec  # here, because listing names needs no types
 
     if isinstance(value, str) and _takes_float(hint):

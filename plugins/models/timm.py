@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+GEOMETRY = ("patch_size", "embed_dim", "depth", "num_heads", "drop_rate")
+
+
 @dataclass(frozen=True)
 class Timm:
     """A model of the timm library (Wightman 2019), its head made for the data set's classes.
@@ -23,7 +26,8 @@ class Timm:
     architecture: timm's name, for example vit_base_patch16_224. pretrained: start from the hub's weights. weights: a
     local safetensors file of this architecture to start from instead. image_size: what the network sees (None: its own
     size for pretrained weights, else the data's); images are resized inside the model. patch_size, embed_dim, depth,
-    num_heads, drop_rate: as timm's vision transformers take them; None leaves timm's value.
+    num_heads, drop_rate: as timm's vision transformers take them, left out for architectures that do not; None leaves
+    timm's value.
     Pretrained networks are normalised by their own mean and standard deviation, others by the data's.
     """
 
@@ -61,8 +65,7 @@ class Timm:
         from harness.weights import read
 
         file = self.weights or (str(self._hub_file()) if self.pretrained else "")
-        names = ("patch_size", "embed_dim", "depth", "num_heads", "drop_rate")
-        given: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given: dict[str, Any] = {name: getattr(self, name) for name in GEOMETRY if getattr(self, name) is not None}
         given |= {"pretrained": bool(file), "in_chans": channels, "num_classes": classes}
         if file:
             read(file)
@@ -107,12 +110,15 @@ def _fetch(download: Any, name: str, file: str) -> Path:
 
 
 def _create(architecture: str, size: int, given: dict[str, Any]) -> nn.Module:
-    """timm's model, told the image size where its kind wants to know it (transformers do, convolutions do not)."""
+    """timm's model, told image size and geometry as far as its kind takes them (transformers do, convolutions do not)."""
     import timm
 
-    try:
-        return timm.create_model(architecture, img_size=size, **given)
-    except TypeError as error:
-        if "img_size" not in str(error):
-            raise
-        return timm.create_model(architecture, **given)
+    geometry = {"img_size": size, **{name: given.pop(name) for name in GEOMETRY if name in given}}
+    while True:
+        try:
+            return timm.create_model(architecture, **geometry, **given)
+        except TypeError as error:
+            refused = [name for name in geometry if f"keyword argument '{name}'" in str(error)]
+            if not refused:
+                raise
+            del geometry[refused[0]]
