@@ -137,7 +137,7 @@ def table(
     import shutil
 
     from harness.report.table import metric_read, render
-    from harness.store.queries import leaderboard
+    from harness.store.queries import check_names, leaderboard
     from harness.store.reading import open_reader
 
     beside = None
@@ -146,6 +146,7 @@ def table(
 
         beside = published(reference, registry)
     with open_reader(store) as reader:
+        check_names(reader, profile=profile, metric=metric)
         found = leaderboard(reader, profile=profile, run=run, metric=metric_read(format, metric))
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else None

@@ -70,7 +70,7 @@ class Artifacts:
             if _sha256(weights) != record["sha256"][weights.name]:
                 return None
             return read_tensors(weights)[0], record
-        except (OSError, ValueError, KeyError, BenchError):
+        except (OSError, ValueError, KeyError, TypeError, BenchError):
             return None
 
     def forget(self, kind: str, key: str) -> None:

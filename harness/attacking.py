@@ -26,6 +26,7 @@ class Counted(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
+        self.training = module.training  # other libraries ask this flag, and set the mode that it told afterwards
         self.forwards = 0
         self.backwards = 0
 
@@ -115,21 +116,24 @@ def check_proposal(x_adv: Any, x: Tensor, name: str) -> Tensor:
 
 
 @contextlib.contextmanager
-def undisturbed(module: nn.Module) -> Iterator[list[Reason]]:
+def undisturbed(module: nn.Module, *, weights: bool = False) -> Iterator[list[Reason]]:
     """Evaluation mode and frozen weights inside; afterwards every flag, buffer and gradient is as it was before.
 
     Each module's own training flag is kept, for ``module.train()`` would un-freeze batch norm that is frozen on
-    purpose. The global random generators are restored too. Yields a list that names buffers changed by what ran.
+    purpose. torch's global random generators are restored too. Yields a list that names buffers changed by what ran,
+    and with ``weights`` parameters, at the price of a copy: an attack that trained the model would spoil later cells.
     """
     modes = {m: m.training for m in module.modules()}
     wanted = {p: p.requires_grad for p in module.parameters()}
     gradients = {p: p.grad for p in module.parameters()}
-    buffers = {name: b.clone() for name, b in module.named_buffers()}
+    before = {name: t.detach().clone() for name, t in _watched(module, weights)}
     notes: list[Reason] = []
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     with torch.random.fork_rng(devices=list(devices)):
         module.eval()
         module.requires_grad_(False)
+        for p in gradients:
+            p.grad = None  # a backward pass inside would add to the tensor that is kept
         try:
             yield notes
         finally:
@@ -138,13 +142,20 @@ def undisturbed(module: nn.Module) -> Iterator[list[Reason]]:
             for p, flag in wanted.items():
                 p.requires_grad_(flag)
                 p.grad = gradients[p]
-            changed = [name for name, b in module.named_buffers() if not _same(b, buffers.get(name))]
-            for name, b in module.named_buffers():
-                if name in changed and name in buffers:
-                    b.copy_(buffers[name])
-            if changed:
-                text = f"the attack changed {len(changed)} buffers of the model, {changed[0]} first; they were restored"
-                notes.append(Reason("buffers_changed", Verdict.SUSPECT, text))
+            changed = {name: t for name, t in _watched(module, weights) if not _same(t, before.get(name))}
+            with torch.no_grad():
+                for name, t in changed.items():
+                    if name in before:
+                        t.copy_(before[name])
+            for what in ("buffers", "weights"):
+                of_it = [name for name, t in changed.items() if isinstance(t, nn.Parameter) == (what == "weights")]
+                if of_it:
+                    text = f"the attack changed {len(of_it)} {what} of the model, {of_it[0]} first; they were restored"
+                    notes.append(Reason(f"{what}_changed", Verdict.SUSPECT, text))
+
+
+def _watched(module: nn.Module, weights: bool) -> list[tuple[str, Tensor]]:
+    return [*module.named_buffers(), *(module.named_parameters() if weights else ())]
 
 
 def seed_global(seed: int, ids: Tensor) -> None:

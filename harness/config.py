@@ -208,7 +208,7 @@ def configure(tables: Table, kind: str, name: str) -> Configured:
         registry.bind(kind, component)
     except BenchError as error:
         return maker(*common, None, dict(table), fault=str(error), **extra)
-    if kind == "models" and getattr(component, "weights", ""):
+    if kind == "models" and getattr(component, "weights", None):
         extra["start"] = ""  # weights named by hand are what to begin with
     parameters = {f.name: getattr(component, f.name) for f in fields(component)}
     return maker(*common, component, parameters, **extra)

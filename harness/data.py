@@ -55,6 +55,9 @@ class Data:
 
 def on_device(facts: Facts, splits: Mapping[str, Split], device: torch.device, name: str) -> Data:
     """Splits as the plugin gave them, checked and moved. Raises BenchError for shapes or labels that do not fit."""
+    for split in ("train", "validation", "test"):
+        if split not in splits:
+            raise BenchError(f"dataset {name}: no split {split}; train, validation and test are needed")
     for split, part in splits.items():
         _check(name, split, part, facts)
     train = splits["train"].images
@@ -117,6 +120,9 @@ def _check(name: str, split: str, part: Split, facts: Facts) -> None:
     if not len(part.images) == len(part.labels) == len(part.ids) > 0:
         counts = f"{len(part.images)} images, {len(part.labels)} labels, {len(part.ids)} ids"
         raise BenchError(f"{where}: {counts}; the same number of each, at least one, is needed")
+    for column in ("labels", "ids"):
+        if (dtype := getattr(part, column).dtype) != np.int64:
+            raise BenchError(f"{where}: {column} are {dtype}; int64 is needed")
     if part.labels.min() < 0 or part.labels.max() >= len(facts.classes):
         span = f"{part.labels.min()} to {part.labels.max()}"
         raise BenchError(f"{where}: labels run from {span}; 0 to {len(facts.classes) - 1} is needed")

@@ -60,12 +60,11 @@ def judge(trial: Trial, samples: Samples, progress: Callable[[int, float], None]
 
 
 def _judge_batch(trial: Trial, hooks: Any, batch: Batch) -> tuple[dict[str, Any], list[Reason]]:
-    problem = ModelProblem(trial.module)
-    with undisturbed(trial.module) as notes:
+    with undisturbed(trial.module, weights=True) as notes:
+        problem = ModelProblem(trial.module)
         seed_global(trial.seed, batch.ids)
-        untouched = batch.x.clone()  # an attack may write into what it was given
-        x_adv = propose(problem, hooks, trial.attack, batch, trial.threat, SampleRandom(trial.seed, batch.ids))
-        batch = batch._replace(x=untouched)
+        given = Batch(*(tensor.clone() for tensor in batch))  # an attack may write into what it was given
+        x_adv = propose(problem, hooks, trial.attack, given, trial.threat, SampleRandom(trial.seed, batch.ids))
         x_adv = check_proposal(x_adv, batch.x, trial.name)
     cost = problem.module
     delta = x_adv - batch.x

@@ -51,8 +51,9 @@ def candidates(folders: Sequence[Path], name: str) -> list[Path]:
     return [place for folder in folders for place in (folder / name, folder) if place.absolute().name == name]
 
 
-def digest(files: Sequence[Path]) -> str:
-    """SHA-256 (hex) over the names of files, relative to the folder they share, and their bytes.
+def digest(files: Sequence[Path], *, named: bool = True) -> str:
+    """SHA-256 (hex) over the names of files, relative to the folder they share (unless ``named`` is false), and their
+    bytes.
 
     It does not depend on the order of the files, nor on where the folder lies. What was hashed once is remembered by
     path, size and time of change in ``digests.json`` of the cache folder; without a writable one it is only slower.
@@ -60,12 +61,14 @@ def digest(files: Sequence[Path]) -> str:
     """
     try:
         stats = [(path, path.stat()) for path in sorted(path.absolute() for path in files)]
-        key = _sha256("\n".join(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}" for path, stat in stats).encode())
+        lines = [] if named else ["unnamed"]
+        lines += [f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}" for path, stat in stats]
+        key = _sha256("\n".join(lines).encode())
         known = _read_digests()
         if key in known:
             return known[key]
         now = time.time_ns()
-        found = _hash_files([path for path, _ in stats])
+        found = _hash_files([path for path, _ in stats], named)
     except OSError as error:
         raise BenchError(f"data: {error.filename} cannot be read ({error.strerror})") from error
     # A file written a moment ago may be written again within the same tick of the clock: not remembered yet.
@@ -96,11 +99,12 @@ def fetch(name: str, root: Path, folder: str, *, url: str, size: str, get: Calla
         ) from error
 
 
-def _hash_files(paths: Sequence[Path]) -> str:
+def _hash_files(paths: Sequence[Path], named: bool) -> str:
     top = os.path.commonpath([path.parent for path in paths])
     total = hashlib.sha256()
     for path in paths:
-        total.update(f"{os.path.relpath(path, top)}\0{_sha256_file(path)}\n".encode())
+        name = os.path.relpath(path, top) if named else ""
+        total.update(f"{name}\0{_sha256_file(path)}\n".encode())
     return total.hexdigest()
 
 

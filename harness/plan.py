@@ -7,6 +7,7 @@ and no part of a key: two names for one and the same thing share it, and whateve
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -196,7 +197,7 @@ class _Planner:
             **_document("fit", model),
             "recipe": asdict(model.recipe),
             "inputs": {"data": data.key, "start": start.key if start else None},
-            "sources": locating.digest(sources) if sources else None,
+            "sources": locating.digest(sources, named=False) if sources else None,
             "seed": seed,
         }
         # What the weights file is called changes nothing; its digest stands under "sources".
@@ -274,8 +275,14 @@ def _document(kind: str, config: Configured) -> dict[str, Any]:
         "distribution": f"{config.distribution} {config.version}",
         "parameters": dict(config.parameters),
         "precision": PRECISION,
-        "torch": ".".join(version("torch").split(".")[:2]),
+        "torch": _torch_version(),
     }
+
+
+@functools.cache
+def _torch_version() -> str:
+    """Major and minor. Asking costs a parsed metadata file, and every step and score asks."""
+    return ".".join(version("torch").split(".")[:2])
 
 
 def _data_step(config: Configured, roots: Sequence[Path], *, download: bool) -> DataStep:

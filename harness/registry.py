@@ -116,3 +116,5 @@ def _check(found: Found, component: object) -> None:
         raise BenchError(f"{where}: {found.entry_point.value} is {component!r}; a frozen dataclass is needed")
     if not component.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         raise BenchError(f"{where}: the dataclass must be frozen, for its fields are part of the content key")
+    if found.kind == "attacks" and not isinstance(getattr(component, "norms", None), tuple):
+        raise BenchError(f"{where}: norms is missing; a tuple of the norms supported is needed, empty for none")

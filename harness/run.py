@@ -86,11 +86,11 @@ def execute(found: Prospect, places: Places, command: str, reporter: Reporter, *
     from harness.store.store import open_store
 
     began = time.monotonic()
+    if found.todo:
+        preflight(found)  # first, so that what is refused leaves nothing behind
     artifacts = Artifacts(Path(places.artifacts))
     with open_store(places.store) as store:
         store.reap()
-        if found.todo:
-            preflight(found)
         record = _run_record(found, command)
         store.begin_run(record)
         store.label_cells(record.id, _labels(found.plan))

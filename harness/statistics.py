@@ -22,7 +22,7 @@ def mean(values: Sequence[float]) -> Score:
 
     array = np.asarray(values, dtype=np.float64)
     n = len(array)
-    if n < 2 or not (spread := array.std(ddof=1)):
+    if n < 2 or array.min() == array.max():  # not by the deviation, which rounding keeps from being 0
         return Score(float(array.mean()), None, None, n)
-    low, high = t.interval(0.95, n - 1, loc=array.mean(), scale=spread / n**0.5)
+    low, high = t.interval(0.95, n - 1, loc=array.mean(), scale=array.std(ddof=1) / n**0.5)
     return Score(float(array.mean()), float(low), float(high), n)

@@ -111,7 +111,7 @@ def plain_objective(problem: ModelProblem, batch: Batch, random: SampleRandom) -
 def _epoch(training: Training, optimizer: torch.optim.Optimizer, schedule: _Schedule, epoch: int) -> Epoch:
     began = time.perf_counter()
     problem = ModelProblem(training.module)
-    training.module.train()
+    problem.module.train()
     total = right = seen = 0.0
     order = _order(training, epoch)
     for index in _batches(order, training.recipe.batch_size):
@@ -119,8 +119,7 @@ def _epoch(training: Training, optimizer: torch.optim.Optimizer, schedule: _Sche
         batch = batch._replace(x=augment(batch, training.recipe, training.seed, epoch))
         losses, correct = _objective(training, problem, batch, "objective", epoch)
         loss = losses.mean()
-        if not math.isfinite(value := loss.item()):
-            raise BenchError(f"training diverged in epoch {epoch + 1}: the loss is {value}; lower training.lr")
+        _check_loss(value := loss.item(), epoch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -131,9 +130,15 @@ def _epoch(training: Training, optimizer: torch.optim.Optimizer, schedule: _Sche
         training.on_batch(epoch, int(seen), len(order), total / seen)
     seconds = time.perf_counter() - began
     loss_v, accuracy_v = _validate(training, problem)
+    _check_loss(loss_v, epoch)
     lr = float(optimizer.param_groups[0]["lr"])
     schedule.after_epoch(accuracy_v)
     return Epoch(epoch + 1, total / seen, right / seen, loss_v, accuracy_v, lr, seen / seconds)
+
+
+def _check_loss(value: float, epoch: int) -> None:
+    if not math.isfinite(value):
+        raise BenchError(f"training diverged in epoch {epoch + 1}: the loss is {value}; lower training.lr")
 
 
 def _validate(training: Training, problem: ModelProblem) -> tuple[float, float]:
@@ -142,7 +147,7 @@ def _validate(training: Training, problem: ModelProblem) -> tuple[float, float]:
     By the same objective, because a hardened model chosen by its clean accuracy would be its least hardened epoch. The
     random numbers are those of every epoch, so that epochs compare.
     """
-    training.module.eval()
+    problem.module.eval()
     loss = right = 0.0
     for batch in training.validation.batches(training.batch_size):
         losses, correct = _objective(training, problem, batch, "validation")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
 from typing import Any
 
 from harness import coercion, config, registry
@@ -54,8 +54,9 @@ def description(kind: str, name: str, profile: str, path: str | None, settings: 
             f"dataset = {made.dataset}" + (f", start = {made.start}" if made.start else ""),
             _recipe(made.recipe),
         ]
+        lines += [_changes("hardening", made.hardening)] if made.hardening else []
     if isinstance(made, config.DefenseConfig) and made.training:
-        lines += ["", "training = " + ", ".join(f"{k} {v}" for k, v in made.training.items())]
+        lines += ["", _changes("training", made.training)]
     if kind == "datasets":
         lines += ["", *_facts(component)]
     return "\n".join(lines)
@@ -85,12 +86,14 @@ def _about(section: str, table: config.Table) -> str:
 
 def _parameters(component: Any) -> list[tuple[str, ...]]:
     hints = coercion.signature(type(component))
-    defaults = {f.name: f.default for f in fields(component)}
+    made = {f.name: f.default_factory() for f in fields(component) if f.default_factory is not MISSING}
+    defaults = {f.name: f.default for f in fields(component)} | made
     rows: list[tuple[str, ...]] = [("parameter", "type", "default", "value here")]
     for name, hint in hints.items():
         value = getattr(component, name)
+        default = "" if defaults[name] is MISSING else repr(defaults[name])
         changed = "" if value == defaults[name] else repr(value)
-        rows.append((name, coercion.describe(hint), repr(defaults[name]), changed))
+        rows.append((name, coercion.describe(hint), default, changed))
     return rows if len(rows) > 1 else []
 
 
@@ -102,6 +105,10 @@ def _class_facts(component: Any) -> list[str]:
 
 def _recipe(recipe: Recipe) -> str:
     return "training = " + ", ".join(f"{f.name} {getattr(recipe, f.name)}" for f in fields(recipe))
+
+
+def _changes(table: str, values: Mapping[str, Any]) -> str:
+    return f"{table} = " + ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _facts(component: Any) -> list[str]:

@@ -34,7 +34,8 @@ def first_line(found: Prospect) -> str:
 def graph(found: Prospect) -> str:
     """Every step and cell with its key, cached or to do, and the seconds expected."""
     fits, hardenings, _ = needed(found.todo, found.finished)
-    todo = {step.key for step in [*fits, *hardenings]} | {cell.key for cell in found.todo}
+    steps: list[TrainingStep] = [*fits, *hardenings]
+    todo = {step.key for step in steps} | {cell.key for cell in found.todo}
     lines = [("step", "key", "state", "expected")]
     lines += [(f"load {step.config.name}", step.key[:12], "ready", "") for step in found.plan.data]
     lines += [_line(found, f.label, f, todo, f.key in found.finished) for f in found.plan.fits]

@@ -127,6 +127,14 @@ def leaderboard(
     return [_row(cell, scores, doubts) for cell in cells]
 
 
+def check_names(reader: Reader, *, profile: str | None, metric: str | None) -> None:
+    """Raises BenchError for a profile or a metric that a store with results has none of."""
+    for what, name, table in (("profile", profile, "run_cells"), ("metric", metric, "scores")):
+        known = {row[what] for row in reader.rows(f"SELECT DISTINCT {what} FROM {table}")} if name else set()
+        if name and known and name not in known:
+            raise unknown(f"--{what}", name, known)
+
+
 def rates(reader: Reader) -> dict[tuple[str, str, str], float]:
     """Seconds per pass by (kind, label, device), by the newest measurement.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,10 +68,18 @@ class Timm:
         given: dict[str, Any] = {name: getattr(self, name) for name in GEOMETRY if getattr(self, name) is not None}
         given |= {"pretrained": bool(file), "in_chans": channels, "num_classes": classes}
         if file:
-            read(file)
+            # timm drops the file's head unless the file has as many classes as timm's own weights: told the truth, it
+            # keeps a head that fits.
+            tensors = read(file)
+            head = tensors.get(f"{self._config().classifier}.weight")
             given["pretrained_cfg_overlay"] = {"file": file}
+            if head is not None:
+                given["pretrained_cfg_overlay"]["num_classes"] = len(head)
         try:
-            return _create(self.architecture, size, given)
+            network = _create(self.architecture, size, given)
+            if self.weights:
+                _check_names(network, tensors)
+            return network
         except (RuntimeError, TypeError, ValueError, AssertionError, KeyError) as error:
             first = " ".join(str(error).split())[:300]
             origin = f"weights {file} do not fit" if file else "cannot be built"
@@ -89,7 +97,7 @@ class Timm:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.utils import logging
 
-        logging.set_verbosity_error()  # its own lines about retries would stand before the one that helps
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its own lines about retries would stand before the one that helps
         config = self._config()
         name, file = config.hf_hub_id, config.hf_hub_filename or "model.safetensors"
         if not name:
@@ -109,8 +117,17 @@ def _fetch(download: Any, name: str, file: str) -> Path:
     return Path(download(name, file))
 
 
+def _check_names(network: nn.Module, names: Collection[str]) -> None:
+    """Raises ValueError unless the file has every parameter but the classifier's; timm itself would only log it."""
+    heads = network.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    missing = [name for name, _ in network.named_parameters() if name not in names and not name.startswith(heads)]
+    if missing:
+        raise ValueError(f"{len(missing)} of its tensors are not in the file, {missing[0]} first")
+
+
 def _create(architecture: str, size: int, given: dict[str, Any]) -> nn.Module:
-    """timm's model, told image size and geometry as far as its kind takes them (transformers do, convolutions do not)."""
+    """timm's model, told image size and geometry as far as its kind takes them: transformers do, convolutions not."""
     import timm
 
     geometry = {"img_size": size, **{name: given.pop(name) for name in GEOMETRY if name in given}}
