@@ -1,4 +1,4 @@
-"""Content-addressed files: safetensors and JSON, written beside and moved into place, checksummed, never pickled.
+"""Content-addressed files: safetensors and JSON, written beside and moved into place, never pickled.
 
 torch and safetensors are imported where tensors are: planning only asks what exists.
 """

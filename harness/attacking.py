@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from harness import registry
 from harness.errors import BenchError
-from harness.randomness import SampleRandom, derive
+from harness.randomness import SampleRandom, derive, generators_kept, seed_generators
 from harness.tasks import classification as task
 from harness.types import Batch, Evaluation, Reason, Threat, Verdict
 
@@ -120,7 +120,7 @@ def undisturbed(module: nn.Module, *, weights: bool = False) -> Iterator[list[Re
     """Evaluation mode and frozen weights inside; afterwards every flag, buffer and gradient is as it was before.
 
     Each module's own training flag is kept, for ``module.train()`` would un-freeze batch norm that is frozen on
-    purpose. torch's global random generators are restored too. Yields a list that names buffers changed by what ran,
+    purpose. The global random generators are restored too. Yields a list that names buffers changed by what ran,
     and with ``weights`` parameters, at the price of a copy: an attack that trained the model would spoil later cells.
     """
     modes = {m: m.training for m in module.modules()}
@@ -128,8 +128,7 @@ def undisturbed(module: nn.Module, *, weights: bool = False) -> Iterator[list[Re
     gradients = {p: p.grad for p in module.parameters()}
     before = {name: t.detach().clone() for name, t in _watched(module, weights)}
     notes: list[Reason] = []
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    with torch.random.fork_rng(devices=list(devices)):
+    with generators_kept():
         module.eval()
         module.requires_grad_(False)
         for p in gradients:
@@ -159,8 +158,8 @@ def _watched(module: nn.Module, weights: bool) -> list[tuple[str, Tensor]]:
 
 
 def seed_global(seed: int, ids: Tensor) -> None:
-    """Seeds torch's global generator for attacks that draw from it (other libraries): a function of seed and batch."""
-    torch.manual_seed(derive(seed, "global", *ids[:1].tolist(), len(ids)))
+    """Seeds the global generators for attacks that draw from them (other libraries): a function of seed and batch."""
+    seed_generators(derive(seed, "global", *ids[:1].tolist(), len(ids)))
 
 
 def _same(one: Tensor, other: Tensor | None) -> bool:

@@ -16,12 +16,11 @@ from harness import registry
 from harness.coercion import coerce, fill, signature
 from harness.errors import BenchError, unknown
 from harness.recipe import Recipe
-from harness.types import KINDS
+from harness.types import KINDS, NORMS
 
 PACKAGED = (Path(__file__).parent / "registry.toml", Path(__file__).parent.parent / "registry.toml")
 SETTABLE = (*KINDS, "matrices", "run")
 SECTIONS = (*SETTABLE, "profiles", "references")
-NORMS = ("Linf", "L2")
 Table = dict[str, Any]
 
 

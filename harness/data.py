@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import BenchError
-from harness.randomness import SampleRandom, derive
+from harness.randomness import SampleRandom, derive, generators_kept
 from harness.recipe import Recipe
 from harness.types import Batch, Facts, Split
 
@@ -104,7 +104,7 @@ def _autoaugment(x: Tensor, ids: Tensor, seed: int) -> Tensor:
 
     policy = AutoAugment(AutoAugmentPolicy.CIFAR10)
     images = (x * 255).round().to(torch.uint8)
-    with torch.random.fork_rng(devices=[]):
+    with generators_kept():
         changed = []
         for image, sample in zip(images, ids.tolist(), strict=True):
             torch.manual_seed(derive(seed, sample))

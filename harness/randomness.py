@@ -7,10 +7,13 @@ the same numbers in any batch, in any order, on any device, and nothing has to b
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +25,26 @@ def derive(seed: int, *names: object) -> int:
     """An independent 63-bit seed for each use of one seed, e.g. ``derive(0, "attack", "pgd")``."""
     text = "/".join([str(seed), *map(str, names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@contextlib.contextmanager
+def generators_kept() -> Iterator[None]:
+    """The global generators of torch (on every device), numpy and Python are afterwards what they were before."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002
+
+
+def seed_generators(seed: int) -> None:
+    """Seeds the global generators of torch, numpy and Python, for code that draws from them."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)
 
 
 def philox(counter: Sequence[Tensor | int], key: Sequence[Tensor | int]) -> tuple[Tensor, ...]:

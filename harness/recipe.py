@@ -14,9 +14,10 @@ class Recipe:
 
     epochs 0 keeps the weights as they are. ``samples_per_epoch``: each epoch takes that many images of the shuffled
     training split (None: all). ``validation_samples``: a fixed random part of the validation split (None: all).
-    ``warmup``: share of all steps with a rising rate. ``patience``: epochs without a better validation accuracy before
-    stopping (None: never); the best epoch's weights are kept. ``noise_variance``: Gaussian noise added to training
-    images in pixel space, cut to [0, 1]. Raises ValueError for a value out of range.
+    ``warmup``: share of all steps with a rising rate; ``one_cycle`` also cycles momentum (Adam: beta1), as torch does.
+    ``patience``: epochs without a better validation accuracy before stopping (None: never); the best epoch's weights
+    are kept. ``noise_variance``: Gaussian noise added to training images in pixel space, cut to [0, 1]. Raises
+    ValueError for a value out of range.
     """
 
     epochs: int = 10

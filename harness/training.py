@@ -21,7 +21,7 @@ from harness.artifacts import Tensors, read_checkpoint, state_of, write_checkpoi
 from harness.attacking import ModelProblem
 from harness.data import Samples, augment
 from harness.errors import BenchError
-from harness.randomness import SampleRandom, derive
+from harness.randomness import SampleRandom, derive, generators_kept, seed_generators
 from harness.recipe import Recipe
 from harness.tasks import classification as task
 from harness.types import Batch
@@ -84,8 +84,8 @@ def train(training: Training) -> tuple[Tensors, list[dict[str, float]]]:
     schedule = _Schedule(optimizer, recipe, _steps_per_epoch(training) * recipe.epochs)
     loop = Progress(history=[])
     best: Tensors = {}
-    with torch.random.fork_rng(devices=_cuda_devices(training.train)):
-        torch.manual_seed(derive(training.seed, "modules"))
+    with generators_kept():
+        seed_generators(derive(training.seed, "modules"))
         if found := read_checkpoint(training.checkpoint):
             loop, best = _restore(*found, module, optimizer, schedule)
         while loop.epoch < recipe.epochs and not (recipe.patience and loop.since_best >= recipe.patience):
@@ -277,8 +277,3 @@ def _restore(
 
 def _under(tensors: Tensors, prefix: str) -> Tensors:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-def _cuda_devices(samples: Samples) -> list[int]:
-    device = samples.labels.device
-    return [device.index or 0] if device.type == "cuda" else []

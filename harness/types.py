@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from harness.randomness import SampleRandom
 
+NORMS = ("Linf", "L2")
 KINDS = ("datasets", "models", "attacks", "defenses", "metrics")
 
 State = dict[str, Any]
@@ -59,12 +60,19 @@ class Threat:
     norm: str
     eps: float
 
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise ValueError(f"norm: got {self.norm!r}; {' or '.join(NORMS)} is needed")
+
     def size(self, delta: Tensor) -> Tensor:
         """The norm of each perturbation: (N, C, H, W) -> (N,)."""
         return norm_of(delta, self.norm)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """The nearest images inside both the budget around ``x`` and the box [0, 1]. Shapes (N, C, H, W)."""
+        """Images inside both the budget around ``x`` and the box [0, 1]: (N, C, H, W).
+
+        Projected onto the ball, then onto the box; ``x`` lies in the box, so the second step leaves neither.
+        """
         if self.norm == "Linf":
             x_adv = x_adv.maximum(x - self.eps).minimum(x + self.eps)
         else:

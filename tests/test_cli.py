@@ -86,7 +86,7 @@ def refused(call: Callable[..., Ended], *arguments: str) -> str:
         ("--store /proc/none/results.db", "the folder /proc/none does not exist"),
         ("--store file/results.db", "the folder file does not exist"),
         ("--store .", ". is a folder"),
-        ("--store mysql://localhost/x", "unknown kind of database 'mysql'"),
+        ("--store nosql://localhost/x", "nosql://localhost/x is not a database URL"),
     ],
 )
 def test_a_mistake_of_a_run_is_one_line_and_changes_nothing(

@@ -146,7 +146,5 @@ def test_weights_of_which_nothing_fits_are_refused(tmp_path: Path) -> None:
     # timm would take such a file with a line in a log, and train from random weights under a key that says otherwise.
     file = tmp_path / "foreign.safetensors"
     save_file({"stranger": torch.zeros(3)}, file)
-    with pytest.raises(
-        BenchError, match=r"foreign.safetensors do not fit: \d+ of its tensors are not in the"
-    ):
+    with pytest.raises(BenchError, match=r"foreign.safetensors do not fit: \d+ of its tensors are not in the"):
         build(Timm(architecture="resnet10t", weights=str(file)))

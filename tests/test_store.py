@@ -200,8 +200,8 @@ def test_a_missing_or_empty_store_has_no_results_yet(place: str, tmp_path: Path)
         ("/proc/results.db", "/proc/results.db: it cannot be opened"),
         ("sqlite:///:memory:", "is a database in memory; give a file"),
         (
-            "mysql://someone:secret@host/results",
-            r"mysql://someone:\*\*\*@host/results: unknown kind of database 'mysql'",
+            "nosql://someone:secret@host/results",
+            r"nosql://someone:\*\*\*@host/results is not a database URL",
         ),
         ("postgresql+psycopg://someone:secret@127.0.0.1:1/none", r"someone:\*\*\*@127.0.0.1:1/none: .*; check the URL"),
     ],

@@ -139,6 +139,16 @@ def test_a_timm_model_refuses_weights_of_another_shape_naming_the_tensor(tmp_pat
         build(Timm(image_size=16, weights=str(file), **VIT), 5)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("classes", [5, 7])
+def test_a_timm_model_refuses_weights_with_a_tensor_missing(tmp_path: Path, classes: int) -> None:
+    file = vit_file(tmp_path, 7)
+    tensors = read(str(file))
+    del tensors["blocks.1.attn.qkv.weight"]
+    save_file(tensors, file)
+    with pytest.raises(BenchError, match=r"vit7\.safetensors do not fit: .*blocks\.1\.attn\.qkv\.weight"):
+        build(Timm(image_size=16, weights=str(file), **VIT), classes)  # type: ignore[arg-type]
+
+
 @pytest.mark.slow
 def test_a_timm_model_takes_the_published_weights_of_efficientnet(shared_data: Path) -> None:
     file = shared_data / "weights" / "tf_efficientnet_lite0_imagenet1k.safetensors"

@@ -19,7 +19,7 @@ from harness.estimate import Estimate
 from harness.judging import Trial, judge
 from harness.plan import CellStep, DataStep, FitStep, HardenStep, TrainingStep
 from harness.progress import Reporter, percent
-from harness.randomness import derive
+from harness.randomness import derive, generators_kept, seed_generators
 from harness.recipe import Recipe
 from harness.store.records import CellRecord, CellState, ScoreRecord, StepRecord
 from harness.store.store import Store
@@ -248,8 +248,8 @@ def build_module(step: FitStep, mean: Sequence[float], std: Sequence[float]) -> 
     assert step.data.facts is not None
     preparation = Preparation(step.data.facts, tuple(mean), tuple(std))
     hooks = registry.bind("models", step.model.component)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(step.seed, "initialise"))
+    with generators_kept():
+        seed_generators(derive(step.seed, "initialise"))
         module = hooks.build(preparation=preparation)
     if not isinstance(module, nn.Module):
         raise BenchError(f"model {step.model.name}: build gave {type(module).__name__}; a torch module is needed")

@@ -33,7 +33,7 @@ class Location(NamedTuple):
 def locate(location: str) -> Location:
     """Read a path or a URL (``sqlite:///results.db``, ``postgresql+psycopg://host/name``).
 
-    Raises BenchError for a database in memory and for a dialect that the program's SQL was never run on.
+    Any URL of SQLAlchemy is taken; tested are SQLite and PostgreSQL. Raises BenchError for a database in memory.
     """
     if "://" not in location:
         path = Path(location).expanduser()
@@ -45,10 +45,6 @@ def locate(location: str) -> Location:
         if not name or name == ":memory:":
             raise BenchError(f"results: {shown} is a database in memory; give a file, such as sqlite:///results.db")
         return Location(location, Path(name), name)
-    if scheme.split("+")[0] != "postgresql":
-        raise BenchError(
-            f"results: {shown}: unknown kind of database {scheme!r}; give a path, sqlite:/// or postgresql://"
-        )
     return Location(location, None, shown)
 
 

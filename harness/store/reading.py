@@ -116,11 +116,11 @@ class UrlReader(Reader):
         self.shown = place.shown
         self._explained = partial(explained, place)
         with self._explained():
-            options = {
-                "isolation_level": "REPEATABLE READ",
-                "postgresql_readonly": True,
-            }  # one snapshot for all queries
-            self._connection = connect(place).connect().execution_options(**options)
+            engine = connect(place)
+            options: dict[str, Any] = {}
+            if engine.dialect.name == "postgresql":  # one snapshot for all queries
+                options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+            self._connection = engine.connect().execution_options(**options)
 
     def condition(self) -> Condition:
         from harness.store.connecting import condition
