@@ -194,7 +194,9 @@ def _finished_steps(made: Plan, root: Path) -> frozenset[str]:
 
 
 def _complete(cell: CellStep, state: CellState | None) -> bool:
-    return state is not None and state.status is Status.OK and state.metric_keys >= set(cell.metrics.values())
+    if cell.skip:
+        return state is not None and state.status is Status.SKIPPED
+    return state is not None and state.status is Status.OK and state.metrics.items() >= cell.metrics.items()
 
 
 def _is_ok(state: CellState | None) -> bool:

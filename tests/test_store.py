@@ -340,8 +340,8 @@ def test_scores_can_be_added_later(store: Store, place: str) -> None:
     store.save_scores("a", [accuracy(0.9), accuracy(7.0, "queries")])
     with open_reader(place) as reader:
         states = cell_states(reader, ["a", *(f"missing{i}" for i in range(1200))])
-    assert {key: (state.status, state.metric_keys) for key, state in states.items()} == {
-        "a": (Status.OK, frozenset({"accuracy-key", "queries-key"}))
+    assert {key: (state.status, state.metrics) for key, state in states.items()} == {
+        "a": (Status.OK, {"accuracy": "accuracy-key", "queries": "queries-key"})
     }
     assert rows(place, "SELECT value FROM scores WHERE metric = :metric", metric="accuracy") == [{"value": 0.9}]
 
@@ -357,7 +357,7 @@ def test_a_metric_that_does_not_apply_is_known_and_not_shown(store: Store, place
     store.label_cells("r1", [label(0, "a")])
     store.save_cell(cell("a"), outcome(), [nothing, accuracy(0.5, "queries")], [], relate)
     with open_reader(place) as reader:
-        assert cell_states(reader, ["a"])["a"].metric_keys == {"accuracy-key", "queries-key"}
+        assert cell_states(reader, ["a"])["a"].metrics == {"accuracy": "accuracy-key", "queries": "queries-key"}
         assert [score.metric for row in leaderboard(reader) for score in row.scores] == ["queries"]
         assert [row.scores for row in leaderboard(reader, metric="accuracy")] == [()]
     assert groups == []

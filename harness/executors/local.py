@@ -89,7 +89,7 @@ class Local:
 
     def _measure_again(self, cell: CellStep, state: CellState) -> None:
         """Takes the metrics that a finished cell does not have yet, from its stored outcomes."""
-        missing = [name for name, key in cell.metrics.items() if key not in state.metric_keys]
+        missing = [name for name, key in cell.metrics.items() if state.metrics.get(name) != key]
         outcome = self.store.outcome(cell.key)
         self.store.save_scores(cell.key, [self._score(name, cell, outcome) for name in missing])
         self.reporter.say(f"{cell.label}: measured {', '.join(missing)}")

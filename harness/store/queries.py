@@ -193,14 +193,14 @@ def _row(cell: Columns, scores: Mapping[str, list[StoredScore]], doubts: Mapping
 
 
 def cell_states(reader: Reader, keys: Sequence[str]) -> dict[str, CellState]:
-    """Status and the content keys of the scores of those cells that exist."""
+    """Status and the scores' content keys, by the metric's name, of those cells that exist."""
     status: dict[str, Status] = {}
-    measured: defaultdict[str, set[str]] = defaultdict(set)
+    measured: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for begin in range(0, len(keys), CHUNK):
         chunk = {f"k{i}": key for i, key in enumerate(keys[begin : begin + CHUNK])}
         names = ", ".join(f":{name}" for name in chunk)
         rows = reader.rows(f"SELECT key, status FROM cells WHERE key IN ({names})", **chunk)
         status.update((row["key"], Status(row["status"])) for row in rows)
-        for row in reader.rows(f"SELECT cell_key, metric_key FROM scores WHERE cell_key IN ({names})", **chunk):
-            measured[row["cell_key"]].add(row["metric_key"])
-    return {key: CellState(value, frozenset(measured[key])) for key, value in status.items()}
+        for row in reader.rows(f"SELECT cell_key, metric, metric_key FROM scores WHERE cell_key IN ({names})", **chunk):
+            measured[row["cell_key"]][row["metric"]] = row["metric_key"]
+    return {key: CellState(value, measured[key]) for key, value in status.items()}

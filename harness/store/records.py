@@ -67,10 +67,10 @@ class CellLabel(NamedTuple):
 
 
 class CellState(NamedTuple):
-    """What the store already has of a cell: its status and the content keys of its scores."""
+    """What the store already has of a cell: its status, and its scores' content keys by the metric's name."""
 
     status: Status
-    metric_keys: frozenset[str]
+    metrics: Mapping[str, str]
 
 
 @dataclass(frozen=True)
