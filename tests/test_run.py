@@ -99,14 +99,27 @@ def test_a_new_metric_is_taken_from_stored_outcomes(tiny: Path) -> None:
     assert fresh == {key: values[key] for key in fresh}
 
 
+def hear_interrupts() -> None:
+    """In the child: a shell's background jobs, and so their tests, inherit an ignored SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
-def test_an_interrupted_run_says_so_and_goes_on(workplace: Path, bench: Bench) -> None:
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_and_goes_on(workplace: Path, bench: Bench, kind: signal.Signals) -> None:
     command = [sys.executable, "-m", "cli", "run", "--models", "resnet_original", *CHEAP]
-    process = subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=workplace,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,  # noqa: PLW1509
+    )
     deadline = time.monotonic() + 120
     while not list(workplace.glob("artifacts/checkpoints/*")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(kind)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "the same command goes on from here" in output
