@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -214,9 +213,8 @@ class Score(NamedTuple):
 
 
 class Preparation(NamedTuple):
-    """What a model is built for: the data's facts, mean and standard deviation per channel, a local weights file."""
+    """What a model is built for: the data's facts, mean and standard deviation per channel."""
 
     facts: Facts
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    weights: Path | None = None
