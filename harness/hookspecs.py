@@ -60,16 +60,33 @@ class Models:
 class Attacks:
     """``norms: ClassVar[tuple[str, ...]]``, those supported; empty: no perturbation, no threat model.
     ``stronger_than: ClassVar[tuple[str, ...]]``, components that this one must beat, or a verdict says so.
+    ``access: ClassVar[str]``: "gradient", or "scores" for an attack that sees nothing but logits (black box).
+    ``minimum_norm: ClassVar[bool]``: looks for the smallest perturbation, whatever the eps; judged at any eps at once.
     A step attack has fields ``steps`` and ``restarts`` and gives ``start`` and ``step``; any other gives ``perturb``.
+    The engine evaluates ``x_adv``, keeps the first image that fools (of a ``minimum_norm`` attack the smallest), and
+    takes finished samples out: N changes from call to call, and samples at different iterations stand side by side.
     """
 
     @hookspec(firstresult=True)
-    def start(self, batch: Batch, threat: Threat, random: SampleRandom) -> State:
-        """The state before the first iteration: tensors with first dimension N, ``x_adv`` among them."""
+    def rounds(self, classes: int) -> int:
+        """How many restarts make sense for a model of so many classes. Optional; else ``restarts``."""
 
     @hookspec(firstresult=True)
-    def step(self, state: State, found: Evaluation, batch: Batch, threat: Threat, random: SampleRandom) -> State:
-        """One iteration for N samples, given loss and gradient at ``state["x_adv"]``."""
+    def start(self, batch: Batch, threat: Threat, random: SampleRandom, clean: Tensor, restart: Tensor) -> State:
+        """The state before the first iteration: tensors with first dimension N, ``x_adv`` among them.
+
+        clean: the logits (N, K) of the images as they are. restart: which try this is of each sample, (N,) from 0.
+        """
+
+    @hookspec(firstresult=True)
+    def loss(self, logits: Tensor, batch: Batch, state: State) -> Tensor:
+        """What the attack raises, differentiable in the logits: (N, K) -> (N,). Optional; else the task's loss."""
+
+    @hookspec(firstresult=True)
+    def step(
+        self, state: State, found: Evaluation, batch: Batch, threat: Threat, random: SampleRandom, iteration: Tensor
+    ) -> State:
+        """One iteration for N samples, given what was found at ``state["x_adv"]``. iteration: (N,) from 0."""
 
     @hookspec(firstresult=True)
     def perturb(self, problem: Problem, batch: Batch, threat: Threat | None, random: SampleRandom) -> Tensor:

@@ -71,17 +71,23 @@ class SampleRandom:
         high = torch.full_like(ids, seed >> 32 & _MASK)
         words = philox((ids & _MASK, ids >> 32 & _MASK, 0, 0), (seed & _MASK, high))
         self._key = (words[0], words[1])  # each (N,)
-        self._restart, self._step, self._draw = 0, 0, 0
+        self._restart: int | Tensor = 0
+        self._step: int | Tensor = 0
+        self._draw = 0
 
-    def at(self, restart: int = 0, step: int = 0) -> SampleRandom:
-        """The stream for one iteration: its draws start afresh, whatever was drawn before."""
+    def at(self, restart: int | Tensor = 0, step: int | Tensor = 0) -> SampleRandom:
+        """The stream for one iteration, or for another one of each sample: (N,).
+
+        Its draws start afresh, whatever was drawn before.
+        """
         other = SampleRandom.__new__(SampleRandom)
         other._key, other._restart, other._step, other._draw = self._key, restart, step, 0
         return other
 
     def select(self, index: Tensor) -> SampleRandom:
         """The streams of some of the samples."""
-        other = self.at(self._restart, self._step)
+        place = (p if isinstance(p, int) else p[index] for p in (self._restart, self._step))
+        other = self.at(*place)
         other._key = (self._key[0][index], self._key[1][index])
         other._draw = self._draw
         return other
@@ -97,6 +103,11 @@ class SampleRandom:
         radius = (-2.0 * torch.log1p(-pairs[:, 0])).sqrt()
         return (radius * torch.cos(2 * math.pi * pairs[:, 1])).view(-1, *shape)
 
+    def laplace(self, shape: Sequence[int]) -> Tensor:
+        """Laplace float32 of scale one, by its inverse distribution function: (N, *shape)."""
+        half = self.uniform(-0.5, 0.5, shape)
+        return -half.sign() * torch.log1p(-2 * half.abs().clamp(max=0.5 - 2.0**-25))
+
     def integers(self, low: int, high: int, shape: Sequence[int]) -> Tensor:
         """Integers in [low, high): (N, *shape), int64."""
         return low + self._words(math.prod(shape)).remainder(high - low).view(-1, *shape)
@@ -109,6 +120,7 @@ class SampleRandom:
         device = self._key[0].device
         blocks = torch.arange(-(-count // 4), device=device)[None, :]
         key = (self._key[0][:, None], self._key[1][:, None])
-        words = philox((blocks, self._draw, self._step, self._restart), key)
+        step, restart = (p if isinstance(p, int) else p[:, None] for p in (self._step, self._restart))
+        words = philox((blocks, self._draw, step, restart), key)
         self._draw += 1
         return torch.stack(words, dim=-1).flatten(1)[:, :count]

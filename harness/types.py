@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 
     from harness.randomness import SampleRandom
 
-NORMS = ("Linf", "L2")
+NORMS = ("Linf", "L2", "L1")
+SEVERITY = "severity"
+"""What stands in the place of a norm for common corruptions, whose strength is a severity and no distance."""
 KINDS = ("datasets", "models", "attacks", "defenses", "metrics")
 
 State = dict[str, Any]
-"""What a step attack carries from one iteration to the next: tensors with first dimension N, ``x_adv`` among them."""
+"""What a step attack carries from one iteration to the next: tensors with first dimension N, ``x_adv`` among them.
+
+A tensor ``target`` (N,), int64, says that the attack wants these classes: a sample is then fooled when it is predicted
+as its target, and not by any other mistake.
+"""
 
 
 class Status(StrEnum):
@@ -54,18 +60,21 @@ class Reason(NamedTuple):
 
 @dataclass(frozen=True)
 class Threat:
-    """What the adversary may do: a perturbation of at most ``eps`` in ``norm``, in pixel units on [0, 1]."""
+    """What the adversary may do: a perturbation of at most ``eps`` in ``norm``, in pixel units on [0, 1].
+
+    With the norm ``severity`` a corruption of the severity ``eps`` (1 to 5), which is bound by the box alone.
+    """
 
     norm: str
     eps: float
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise ValueError(f"norm: got {self.norm!r}; {' or '.join(NORMS)} is needed")
+        if self.norm not in (*NORMS, SEVERITY):
+            raise ValueError(f"norm: got {self.norm!r}; {', '.join(NORMS)} or {SEVERITY} is needed")
 
     def size(self, delta: Tensor) -> Tensor:
-        """The norm of each perturbation: (N, C, H, W) -> (N,)."""
-        return norm_of(delta, self.norm)
+        """The norm of each perturbation (of a corruption: Linf): (N, C, H, W) -> (N,)."""
+        return norm_of(delta, "Linf" if self.norm == SEVERITY else self.norm)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Images inside both the budget around ``x`` and the box [0, 1]: (N, C, H, W).
@@ -74,38 +83,63 @@ class Threat:
         """
         if self.norm == "Linf":
             x_adv = x_adv.maximum(x - self.eps).minimum(x + self.eps)
-        else:
+        elif self.norm == "L2":
             delta = x_adv - x
             size = self.size(delta).clamp(min=1e-12)
             shrink = (self.eps / size).clamp(max=1.0)
             x_adv = x + delta * shrink.view(-1, 1, 1, 1)
+        elif self.norm == "L1":
+            x_adv = x + _onto_l1_ball(x_adv - x, self.eps)
         return x_adv.clamp(0.0, 1.0)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The direction of norm one that raises the loss most: sign for Linf, unit vector for L2."""
+        """A direction of norm one that raises the loss: sign for Linf, unit vector for L2, few large pixels for L1.
+
+        For Linf and L2 none raises a linear loss more. For L1 that would be a single pixel, which the box soon stops:
+        the largest hundredth of them is taken instead (Tramer and Boneh, NeurIPS 2019).
+        """
         if self.norm == "Linf":
             return gradient.sign()
-        return gradient / self.size(gradient).clamp(min=1e-12).view(-1, 1, 1, 1)
+        if self.norm == "L2":
+            return gradient / self.size(gradient).clamp(min=1e-12).view(-1, 1, 1, 1)
+        size = gradient.abs().flatten(1)
+        count = max(1, size.shape[1] // 100)
+        chosen = size.topk(count, dim=1).indices
+        signs = gradient.flatten(1).sign()
+        return signs.new_zeros(signs.shape).scatter(1, chosen, signs.gather(1, chosen) / count).view_as(gradient)
 
     def uniform(self, x: Tensor, random: SampleRandom) -> Tensor:
         """A random point of the ball around each sample, cut to [0, 1].
 
-        Linf: uniform in the cube. L2: a normal direction and a radius uniform in [0, eps] (torchattacks PGDL2,
-        foolbox). Shape (N, C, H, W).
+        Linf: uniform in the cube. L2, L1: a direction that favours none (normal, Laplace) and a radius uniform in
+        [0, eps], as torchattacks' PGDL2 and foolbox do in L2. Shape (N, C, H, W).
         """
         if self.norm == "Linf":
             delta = random.uniform(-self.eps, self.eps, x.shape[1:])
         else:
-            direction = random.normal(x.shape[1:])
+            direction = random.normal(x.shape[1:]) if self.norm == "L2" else random.laplace(x.shape[1:])
             radius = random.uniform(0.0, self.eps, (1, 1, 1))
-            delta = self.steepest(direction) * radius
+            delta = direction / self.size(direction).clamp(min=1e-12).view(-1, 1, 1, 1) * radius
         return self.project(x + delta.to(x), x)
 
 
 def norm_of(delta: Tensor, norm: str) -> Tensor:
-    """Linf or L2 norm of each perturbation: (N, C, H, W) -> (N,)."""
+    """Linf, L2 or L1 norm of each perturbation: (N, C, H, W) -> (N,)."""
     flat = delta.flatten(1)
-    return flat.abs().amax(1) if norm == "Linf" else flat.square().sum(1).sqrt()
+    if norm == "Linf":
+        return flat.abs().amax(1)
+    return flat.square().sum(1).sqrt() if norm == "L2" else flat.abs().sum(1)
+
+
+def _onto_l1_ball(delta: Tensor, eps: float) -> Tensor:
+    """The nearest perturbations of L1 norm at most ``eps`` (Duchi et al., ICML 2008): (N, C, H, W)."""
+    size = delta.abs().flatten(1)
+    falling = size.sort(dim=1, descending=True).values
+    over = falling.cumsum(1) - eps
+    rank = size.new_ones(size.shape[1]).cumsum(0)
+    count = (falling * rank > over).sum(1, keepdim=True).clamp(min=1)
+    threshold = (over.gather(1, count - 1) / count).clamp(min=0.0)
+    return (size - threshold).clamp(min=0.0).view_as(delta) * delta.sign()
 
 
 class Facts(NamedTuple):
@@ -144,7 +178,11 @@ class Batch(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What one look at the model tells: loss (N,), logits (N, K), fooled (N,), gradient of the loss (N, C, H, W)."""
+    """What one look at the model tells: loss (N,), logits (N, K), fooled (N,), gradient of the loss (N, C, H, W).
+
+    The loss is the attack's own where it has one, else the task's. The gradient is None where none was asked for and
+    for attacks that may not see it.
+    """
 
     loss: Tensor
     logits: Tensor
@@ -177,7 +215,14 @@ class Outcome:
 
     Arrays of length N: ids, label, clean_prediction, prediction (int64); linf, l2 (float64, after clipping);
     forwards, backwards (float64 passes). ``proposal_size`` is the norm before clipping and ``proposal_low`` /
-    ``proposal_high`` the pixel range before clipping. ``seconds`` is wall time of attack and judging.
+    ``proposal_high`` the pixel range before clipping; of an attack that looks for the smallest perturbation
+    ``proposal_size`` is the size it found, infinite where it found none. ``seconds`` is wall time of attack and judging.
+
+    Where they were measured, else None: l1 (float64, after clipping); ``zero_gradients``, the share of a sample's
+    gradients that were zero everywhere (NaN: none was taken); ``quantised_prediction``, the class of the adversarial
+    image rounded to 8 bits; ``target``, the class that a targeted attack wanted; ``proposal_prediction``, the class of the
+    image that a minimum-norm attack found, whatever its size. ``facts`` are single figures about
+    how the cell was made and what was found while looking for reasons to doubt it.
     """
 
     ids: NDArray[np.int64]
@@ -193,6 +238,12 @@ class Outcome:
     proposal_high: float = 1.0
     seconds: float = 0.0
     notes: list[Reason] = field(default_factory=list)
+    l1: NDArray[np.float64] | None = None
+    zero_gradients: NDArray[np.float64] | None = None
+    quantised_prediction: NDArray[np.int64] | None = None
+    target: NDArray[np.int64] | None = None
+    proposal_prediction: NDArray[np.int64] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def clean_correct(self) -> NDArray[np.bool_]:
