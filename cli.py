@@ -31,6 +31,12 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. attacks.pgd.steps=20; repeatable."),
 ]
+Cell = Annotated[
+    str,
+    typer.Argument(metavar="CELL", help="6 or more first characters of a key, or MODEL/DEFENSE/ATTACK[:NORM][:EPS]."),
+]
+OfProfile = Annotated[str | None, typer.Option("--profile", metavar="NAME", help="The profile of the cell.")]
+OfSeed = Annotated[int | None, typer.Option("--seed", metavar="N", help="The seed of the cell.")]
 Profile = Annotated[str, typer.Option("--profile", metavar="NAME", help="tiny, small, report, or one of your own.")]
 
 
@@ -50,7 +56,28 @@ def run(
     eps: Annotated[
         str | None, typer.Option("--eps", metavar="E,F", help="Attack budgets in pixel units, e.g. 8/255.")
     ] = None,
-    norm: Annotated[str | None, typer.Option("--norm", metavar="NORM", help="Linf or L2.")] = None,
+    norm: Annotated[str | None, typer.Option("--norm", metavar="NORM", help="Linf, L2 or L1.")] = None,
+    severity: Annotated[
+        str | None, typer.Option("--severity", metavar="S,T", help="Severities of corruptions, 1 to 5.")
+    ] = None,
+    surrogate: Annotated[
+        str | None, typer.Option("--surrogate", metavar="MODEL", help="Make every attack's images on this model.")
+    ] = None,
+    transfer: Annotated[
+        bool, typer.Option("--transfer", help="Make them on every model and try them on every model.")
+    ] = False,
+    query_budget: Annotated[
+        str | None, typer.Option("--query-budget", metavar="N", help="Forward passes a sample an attack may spend.")
+    ] = None,
+    final_iterate: Annotated[
+        bool, typer.Option("--final-iterate", help="The last step counts, not the first that fools (the classic form).")
+    ] = False,
+    precision: Annotated[
+        str | None, typer.Option("--precision", metavar="TYPE", help="float32, or bfloat16 for the attack's passes.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Take also the checks that cost passes: see docs/verdicts.md.")
+    ] = False,
     seeds: Annotated[
         str | None, typer.Option("--seeds", metavar="0,1", help="One training and attack for each seed.")
     ] = None,
@@ -88,6 +115,13 @@ def run(
         norm=norm,
         seeds=seeds,
         limit=limit,
+        severity=severity,
+        surrogate=surrogate,
+        transfer=transfer,
+        query_budget=query_budget,
+        final_iterate=final_iterate,
+        precision=precision,
+        verify=verify,
         device=device,
         settings=settings or (),
         registry=registry,
@@ -130,12 +164,16 @@ def table(
             "--reference", metavar="NAME", help="Published figures of the registry to put beside, e.g. report."
         ),
     ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="MODEL", help="A model to compare the others with.")
+    ] = None,
     registry: Registry = None,
     rows: Annotated[int, typer.Option("--rows", metavar="N", help="Models shown by the rich format; 0: all.")] = 100,
 ) -> None:
     """Print the leaderboard: a row a model, a group of columns a defense, a column an attack."""
     import shutil
 
+    from harness.report.against import check_metric, compare_with
     from harness.report.table import metric_read, render
     from harness.store.queries import check_names, leaderboard
     from harness.store.reading import open_reader
@@ -147,10 +185,62 @@ def table(
         beside = published(reference, registry)
     with open_reader(store) as reader:
         check_names(reader, profile=profile, metric=metric)
+        if against:
+            check_metric(metric)
         found = leaderboard(reader, profile=profile, run=run, metric=metric_read(format, metric))
+        base = compare_with(reader, found, against) if against else None
     terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else None
-    print(render(found, format=format, metric=metric, reference=beside, width=width, rows_limit=rows, color=terminal))
+    print(
+        render(
+            found,
+            format=format,
+            metric=metric,
+            reference=beside,
+            against=base,
+            width=shutil.get_terminal_size().columns if terminal else None,
+            rows_limit=rows,
+            color=terminal,
+        )
+    )
+
+
+@app.command()
+def compare(
+    a: Cell,
+    b: Cell,
+    store: StorePlace = "results.db",
+    format: Annotated[str, typer.Option("--format", metavar="FORMAT", help="rich or json.")] = "rich",
+    profile: OfProfile = None,
+    seed: OfSeed = None,
+) -> None:
+    """Tell whether two cells differ, on the samples that both attack."""
+    from harness.report.comparing import compare as compared
+    from harness.report.comparing import report
+    from harness.report.selecting import select
+    from harness.store.reading import open_reader
+
+    with open_reader(store) as reader:
+        rows = [select(reader, text, seed=seed, profile=profile) for text in (a, b)]
+        print(report(compared(reader, *rows), format))
+
+
+@app.command()
+def show(
+    cell: Cell,
+    store: StorePlace = "results.db",
+    profile: OfProfile = None,
+    seed: OfSeed = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Tell everything about one cell: how it was made, what was measured, what the doubts mean."""
+    from harness.report.selecting import select
+    from harness.report.showing import as_json as to_json
+    from harness.report.showing import as_text, gather
+    from harness.store.reading import open_reader
+
+    with open_reader(store) as reader:
+        found = gather(reader, select(reader, cell, seed=seed, profile=profile))
+    print(to_json(found) if as_json else as_text(found))
 
 
 @app.command("list")

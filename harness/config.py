@@ -1,41 +1,40 @@
-"""registry.toml and the command line -> a request: frozen, typed, with every unknown key refused.
-
-Layers, later ones win: the packaged registry, the user's registry, the profile, ``--set`` and the other options.
-Only then is ``like`` resolved, so what inherits from an entry inherits what the profile made of it.
-"""
+"""registry.toml and the command line -> a request: frozen, typed, with every unknown key refused."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 from harness import registry
 from harness.coercion import coerce, fill, signature
 from harness.errors import BenchError, unknown
+from harness.layers import Table, available, entry, profiled, read, with_settings
 from harness.recipe import Recipe
-from harness.types import KINDS, NORMS
-
-PACKAGED = (Path(__file__).parent / "registry.toml", Path(__file__).parent.parent / "registry.toml")
-SETTABLE = (*KINDS, "matrices", "run")
-SECTIONS = (*SETTABLE, "profiles", "references")
-Table = dict[str, Any]
+from harness.types import NORMS
 
 
 @dataclass(frozen=True)
 class RunSettings:
     """The ``[run]`` table: what holds for every cell. Sizes are counts; ``eps`` is in pixel units on [0, 1].
 
-    threads: of torch on the CPU; 0 takes every core.
+    severities: of common corruptions, 1 to 5. final_iterate: the last step of an attack counts, and not the first one
+    that fools. query_budget: forward passes a sample that an attack may spend. precision: of the engine's passes; the
+    judge's are float32. verify: take the checks that cost passes; probe: the attack without gradients that is one of
+    them. threads: of torch on the CPU; 0 takes every core.
     """
 
     matrix: str = "report"
     norm: str = "Linf"
     eps: tuple[float, ...] = ()
     seeds: tuple[int, ...] = (0,)
+    severities: tuple[float, ...] = (3.0,)
     limit: int | None = None
+    final_iterate: bool = False
+    query_budget: int | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    verify: bool = False
+    probe: str = ""
     batch_size: int = 256
     device: str = "auto"
     threads: int = 0
@@ -79,6 +78,50 @@ class ModelConfig(Configured):
 
 
 @dataclass(frozen=True)
+class AttackConfig(Configured):
+    """An attack with how the harness runs it, or an ensemble of attacks, whose component is None.
+
+    eot: looks averaged at each point. surrogate: another model that the images are made on, empty for the one attacked.
+    members: tried in turn on what still stands.
+    """
+
+    eot: int = 1
+    surrogate: str = ""
+    members: tuple[AttackConfig, ...] = ()
+
+    @property
+    def parts(self) -> tuple[AttackConfig, ...]:
+        """The members of an ensemble, or the attack itself."""
+        return self.members or (self,)
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """The norms that every part supports."""
+        first, *rest = self.parts
+        return tuple(norm for norm in first.component.norms if all(norm in part.component.norms for part in rest))
+
+    @property
+    def stronger_than(self) -> tuple[str, ...]:
+        """Components that it must beat: those of its parts, and the parts of an ensemble."""
+        beaten = [name for part in self.parts for name in getattr(part.component, "stronger_than", ())]
+        return tuple(dict.fromkeys([*(part.component_name for part in self.members), *beaten]))
+
+    @property
+    def access(self) -> str:
+        """What it sees of the model: "gradient", or "scores" where no part sees more."""
+        kinds = {getattr(part.component, "access", "gradient") for part in self.parts}
+        return "scores" if kinds == {"scores"} else "gradient"
+
+    @property
+    def minimum_norm(self) -> bool:
+        return not self.members and bool(getattr(self.component, "minimum_norm", False))
+
+    @property
+    def targeted(self) -> bool:
+        return any(getattr(part.component, "targeted", False) for part in self.parts)
+
+
+@dataclass(frozen=True)
 class DefenseConfig(Configured):
     """A defense with the part of the training recipe that it changes."""
 
@@ -94,14 +137,18 @@ class Request:
     matrix: Matrix
     datasets: Mapping[str, Configured]
     models: Mapping[str, ModelConfig]
-    attacks: Mapping[str, Configured]
+    attacks: Mapping[str, AttackConfig]
     defenses: Mapping[str, DefenseConfig]
     metrics: Mapping[str, Configured]
+    probe: AttackConfig | None = None
 
 
 @dataclass(frozen=True)
 class Options:
-    """The command line, as far as it decides what is run. None: not given."""
+    """The command line, as far as it decides what is run. None: not given.
+
+    surrogate: a model that every attack's images are made on. transfer: those of every model, on every model.
+    """
 
     profile: str = "tiny"
     matrix: str | None = None
@@ -113,20 +160,15 @@ class Options:
     seeds: str | None = None
     limit: str | None = None
     device: str | None = None
+    severity: str | None = None
+    query_budget: str | None = None
+    precision: str | None = None
+    final_iterate: bool = False
+    verify: bool = False
+    surrogate: str | None = None
+    transfer: bool = False
     settings: Sequence[str] = ()
     registry: str | None = None
-
-
-def read(path: str | None = None) -> Table:
-    """The packaged registry under the user's (``path``, else ./registry.toml)."""
-    packaged = next(candidate for candidate in PACKAGED if candidate.exists())
-    tables = _parse(packaged)
-    own = Path(path) if path else Path("registry.toml")
-    if path and not own.is_file():
-        raise BenchError(f"--registry {path}: no such file; give the path of a registry.toml")
-    if own.is_file() and not own.samefile(packaged):
-        tables = merge(tables, _parse(own))
-    return tables
 
 
 def resolve(options: Options) -> Request:
@@ -134,62 +176,15 @@ def resolve(options: Options) -> Request:
     tables = with_settings(profiled(read(options.registry), options.profile), options.settings)
     run = _run_settings(tables.get("run", {}), options)
     matrix = _matrix(tables, run.matrix, options)
-    return _components(tables, options.profile, run, matrix)
-
-
-def profiled(tables: Table, profile: str) -> Table:
-    """The registry as a profile changes it."""
-    profiles = tables.get("profiles", {})
-    if profile not in profiles:
-        raise unknown("--profile", profile, profiles)
-    return merge({k: v for k, v in tables.items() if k != "profiles"}, profiles[profile])
-
-
-def with_settings(tables: Table, settings: Sequence[str]) -> Table:
-    """The registry as ``--set KEY=VALUE`` options change it."""
-    for setting in settings:
-        tables = merge(tables, _setting(setting))
-        _check_sections(tables, f"--set {setting}")
-    return tables
-
-
-def merge(below: Table, above: Table) -> Table:
-    """Tables merged key by key, ``above`` winning; neither is changed."""
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def available(tables: Table, kind: str) -> list[str]:
-    """All names of a kind that can be asked for: configurations and bare components."""
-    return sorted({*tables.get(kind, {}), *registry.names(kind)})
-
-
-def entry(tables: Table, kind: str, name: str, seen: tuple[str, ...] = ()) -> Table:
-    """The table of one configuration with ``like`` followed; ``component`` is always set."""
-    section = tables.get(kind, {})
-    if name not in section:
-        if name in registry.names(kind):
-            return {"component": name}
-        raise unknown(kind, name, available(tables, kind))
-    own = section[name]
-    for key in ("like", "component"):
-        if not isinstance(own.get(key, ""), str):
-            raise BenchError(f"registry: {kind}.{name}.{key} must be a name, got {own[key]!r}")
-    other = own.get("like")
-    if other is None:
-        return {"component": name, **own}
-    if other == name or other in seen:
-        raise BenchError(f"registry: {kind}.{name}: like = {other!r} goes round in a circle")
-    return merge(entry(tables, kind, other, (*seen, name)), {k: v for k, v in own.items() if k != "like"})
+    return _components(tables, options.profile, run, _on_surrogates(tables, matrix, options))
 
 
 def configure(tables: Table, kind: str, name: str) -> Configured:
     """One configuration, its component made. A broken plugin gives a Configured with a fault, not an error."""
     table = entry(tables, kind, name)
     where = f"{kind}.{name}"
+    if kind == "attacks" and "members" in table:
+        return _ensemble(tables, name, table)
     component_name = table.pop("component")
     found = registry.find(kind, component_name)
     extra, maker = _harness_keys(kind, table, where)
@@ -213,7 +208,46 @@ def configure(tables: Table, kind: str, name: str) -> Configured:
     return maker(*common, component, parameters, **extra)
 
 
+def attack(tables: Table, name: str) -> AttackConfig:
+    """One attack; ``pgd@resnet_noisy`` is ``pgd`` with its images made on the model ``resnet_noisy``."""
+    base, _, surrogate = name.partition("@")
+    made = configure(tables, "attacks", base)
+    assert isinstance(made, AttackConfig)
+    return replace(made, name=name, surrogate=surrogate or made.surrogate)
+
+
+def _ensemble(tables: Table, name: str, table: Table) -> AttackConfig:
+    """An attack that consists of others: ``members = ["pgd", "square"]``."""
+    where = f"attacks.{name}"
+    own = {key: table.pop(key) for key in ("members", "eot", "surrogate") if key in table}
+    table.pop("component")
+    for key in table:
+        raise unknown(f"{where}: key", key, ("like", "members", "eot", "surrogate"))
+    names = coerce(own["members"], tuple[str, ...], f"{where}.members")
+    if len(names) < 2:
+        raise BenchError(f"{where}.members: got {list(names)}; two or more attacks are needed")
+    found = [configure(tables, "attacks", member) for member in names]
+    members = tuple(member for member in found if isinstance(member, AttackConfig))
+    inner = [member.name for member in members if member.members]
+    if inner:
+        raise BenchError(f"{where}.members: {inner[0]} is an ensemble itself; name its members")
+    if "eot" in own:
+        eot = _eot(own["eot"], where)
+        members = tuple(replace(member, eot=eot) for member in members)
+    fault = next((member.fault for member in members if member.fault), "")
+    surrogate = coerce(own.get("surrogate", ""), str, f"{where}.surrogate")
+    return AttackConfig("attacks", name, name, "", "", None, {}, fault, surrogate=surrogate, members=members)
+
+
+def _eot(value: Any, where: str) -> int:
+    eot: int = coerce(value, int, f"{where}.eot")
+    if eot < 1:
+        raise BenchError(f"{where}.eot: got {eot}; 1 or more looks at each point are needed")
+    return eot
+
+
 _HARNESS_KEYS = {
+    "attacks": ("component", "like", "eot", "surrogate", "members"),
     "models": ("component", "like", "dataset", "start", "training", "hardening", "pass_ms"),
     "defenses": ("component", "like", "training"),
 }
@@ -234,6 +268,9 @@ def _harness_keys(kind: str, table: Table, where: str) -> tuple[Table, Any]:
             "hardening": hardening,
             "pass_ms": coerce(table.pop("pass_ms", None), float | None, f"{where}.pass_ms"),
         }, ModelConfig
+    if kind == "attacks":
+        surrogate = coerce(table.pop("surrogate", ""), str, f"{where}.surrogate")
+        return {"eot": _eot(table.pop("eot", 1), where), "surrogate": surrogate}, AttackConfig
     if kind == "defenses":
         training = table.pop("training", {})
         fill(Recipe, training, f"{where}.training")
@@ -242,8 +279,13 @@ def _harness_keys(kind: str, table: Table, where: str) -> tuple[Table, Any]:
 
 
 def _components(tables: Table, profile: str, run: RunSettings, matrix: Matrix) -> Request:
+    attacks = {name: attack(tables, name) for name in matrix.attacks}
     models: dict[str, ModelConfig] = {}
-    waiting = list(matrix.models)
+    surrogates = [a.surrogate for a in attacks.values() if a.surrogate]
+    for name in surrogates:
+        if name not in available(tables, "models"):
+            raise unknown("surrogate", name, available(tables, "models"))
+    waiting = [*matrix.models, *surrogates]
     while waiting:
         name = waiting.pop(0)
         if name not in models:
@@ -260,12 +302,27 @@ def _components(tables: Table, profile: str, run: RunSettings, matrix: Matrix) -
         kind: {name: configure(tables, kind, name) for name in wanted}
         for kind, wanted in {
             "datasets": dict.fromkeys(model.dataset for model in models.values()),
-            "attacks": matrix.attacks,
             "defenses": matrix.defenses,
             "metrics": matrix.metrics,
         }.items()
     }
-    return Request(profile, run, matrix, models=models, **made)  # type: ignore[arg-type]
+    probe = attack(tables, run.probe) if run.verify and run.probe else None
+    return Request(profile, run, matrix, models=models, attacks=attacks, probe=probe, **made)  # type: ignore[arg-type]
+
+
+def _on_surrogates(tables: Table, matrix: Matrix, options: Options) -> Matrix:
+    """The matrix with its attacks moved to the surrogates that the command line names; "clean" stays as it is."""
+    if options.surrogate is not None and options.transfer:
+        raise BenchError("--surrogate and --transfer: got both; --transfer takes every model for a surrogate already")
+    surrogates = matrix.models if options.transfer else (options.surrogate,) if options.surrogate else ()
+    if not surrogates:
+        return matrix
+    names: list[str] = []
+    for name in matrix.attacks:
+        made = attack(tables, name)
+        moves = not made.surrogate and (made.fault or made.norms)
+        names += [f"{name}@{surrogate}" for surrogate in surrogates] if moves else [name]
+    return replace(matrix, attacks=tuple(names))
 
 
 def _check_starts(models: Mapping[str, ModelConfig]) -> None:
@@ -286,16 +343,23 @@ def _run_settings(table: Table, options: Options) -> RunSettings:
             "give --eps too (for example --norm L2 --eps 0.5)"
         )
     given = {"norm": options.norm, "eps": options.eps, "seeds": options.seeds, "limit": options.limit}
-    given |= {"matrix": options.matrix, "device": options.device}
-    for key, value in given.items():
+    given |= {"matrix": options.matrix, "device": options.device, "severities": options.severity}
+    given |= {"query_budget": options.query_budget, "precision": options.precision}
+    flags = {"final_iterate": options.final_iterate or None, "verify": options.verify or None}
+    for key, value in {**given, **flags}.items():
         if value is not None:
-            table[key] = _split(value) if key in ("eps", "seeds") else value
-    if isinstance(table.get("limit"), str):
-        table["limit"] = _whole(table["limit"], "--limit")
+            table[key] = _split(str(value)) if key in ("eps", "seeds", "severities") else value
+    for key, option in (("limit", "--limit"), ("query_budget", "--query-budget")):
+        if isinstance(table.get(key), str):
+            table[key] = _whole(table[key], option)
     if "seeds" in table:
         table["seeds"] = list(dict.fromkeys(_whole(seed, "--seeds") for seed in _as_list(table["seeds"])))
     if "eps" in table:
-        table["eps"] = list(dict.fromkeys(coerce(eps, float, "--eps") for eps in _as_list(table["eps"])))
+        # In rising order, for what is fooled at a small budget is not attacked again at a larger one.
+        table["eps"] = sorted({coerce(eps, float, "--eps") for eps in _as_list(table["eps"])})
+    if "severities" in table:
+        given_severities = _as_list(table["severities"])
+        table["severities"] = sorted({coerce(level, float, "--severity") for level in given_severities})
     run = fill(RunSettings, table, "run")
     if run.norm not in NORMS:
         raise unknown("--norm", run.norm, NORMS)
@@ -304,6 +368,11 @@ def _run_settings(table: Table, options: Options) -> RunSettings:
             raise BenchError(f"--eps: got {eps:g}; a budget in pixel units, 0 or more, for example 8/255, is needed")
     if run.limit is not None and run.limit < 1:
         raise BenchError(f"--limit: got {run.limit}; a number of samples, 1 or more, is needed")
+    for level in run.severities:
+        if level not in (1, 2, 3, 4, 5):
+            raise BenchError(f"--severity: got {level:g}; whole numbers from 1 to 5 are needed")
+    if run.query_budget is not None and run.query_budget < 1:
+        raise BenchError(f"--query-budget: got {run.query_budget}; forward passes a sample, 1 or more, are needed")
     for name, low in (("batch_size", 1), ("threads", 0)):
         if (got := getattr(run, name)) < low:
             raise BenchError(f"run.{name}: got {got}; {low} or more is needed")
@@ -326,62 +395,11 @@ def _matrix(tables: Table, name: str, options: Options) -> Matrix:
         if not getattr(matrix, kind) and kind != "metrics":
             raise BenchError(f"matrices.{name}: no {kind}; set them in the registry or by --{kind} A,B")
         for wanted in getattr(matrix, kind):
+            if kind == "attacks":
+                wanted = wanted.partition("@")[0]
             if wanted not in available(tables, kind):
                 raise unknown(f"--{kind}" if kind != "metrics" else kind, wanted, available(tables, kind))
     return matrix
-
-
-def _parse(path: Path) -> Table:
-    try:
-        text = path.read_text(encoding="utf-8")
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        line = _line_of(str(error), text)
-        raise BenchError(f"registry {path}: {error}{f': {line!r}' if line else ''}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"registry {path}: cannot be read: {error}") from error
-    _check_sections(tables, f"registry {path}")
-    return tables
-
-
-def _line_of(message: str, text: str) -> str:
-    """The offending line of a TOML error, whose message ends in ``(at line 3, column 8)``."""
-    _, _, tail = message.partition("at line ")
-    number = tail.partition(",")[0]
-    lines = text.splitlines()
-    return lines[int(number) - 1].strip() if number.isdigit() and int(number) <= len(lines) else ""
-
-
-def _check_sections(tables: Table, where: str) -> None:
-    for section, value in tables.items():
-        if section not in SECTIONS:
-            raise unknown(f"{where}: section", section, SECTIONS)
-        if not isinstance(value, dict):
-            raise BenchError(f"{where}: {section} must be a table, got {value!r}")
-        if section == "run":
-            continue
-        for name, entry_ in value.items():
-            if not isinstance(entry_, dict):
-                raise BenchError(f"{where}: {section}.{name} must be a table, got {entry_!r}")
-            if section == "profiles":
-                _check_sections(entry_, f"{where}: profiles.{name}")
-
-
-def _setting(text: str) -> Table:
-    """``models.vit_ft.training.epochs=3`` -> nested tables. The value is TOML where it can be, else text."""
-    path, equals, raw = text.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys) or len(keys) < 2:
-        raise BenchError(f"--set {text}: KEY=VALUE is needed, for example --set attacks.pgd.steps=20")
-    if keys[0] not in SETTABLE:
-        raise unknown(f"--set {text}: section", keys[0], SETTABLE)
-    try:
-        value = tomllib.loads(f"value = {raw.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = raw.strip()
-    for key in reversed(keys):
-        value = {key: value}
-    return value
 
 
 def _split(text: str) -> list[str]:

@@ -53,14 +53,19 @@ def needed(
     todo = [cell for cell in cells if not cell.skip and not cell.fault]
     for cell in todo:
         hardened = cell.hardened
+        if cell.surrogate:
+            fits |= {step.key: step for step in _missing(cell.surrogate, finished)}
         if hardened.trains and hardened.key in finished:
             continue
         if hardened.trains:
             hardenings[hardened.key] = hardened
-        chain: list[FitStep] = []
-        fit: FitStep | None = hardened.fit
-        while fit and fit.key not in finished:
-            chain.append(fit)
-            fit = fit.start
-        fits |= {step.key: step for step in reversed(chain)}
+        fits |= {step.key: step for step in _missing(hardened.fit, finished)}
     return list(fits.values()), list(hardenings.values()), todo
+
+
+def _missing(fit: FitStep, finished: Collection[str]) -> list[FitStep]:
+    """The fits that have to be made for this one: the chain behind the last finished one."""
+    missing: list[FitStep] = []
+    for step in fit.chain:
+        missing = [] if step.key in finished else [*missing, step]
+    return missing

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,16 +20,20 @@ LOGITS, GRADIENT = 1e-4, 1e-2
 """Differences allowed between the fast form and the model: of a logit, as a share of the largest; of a sample's
 gradient in L2, as a share of its size."""
 
-_BATCH_NORMS = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
+_BATCH_NORMS: dict[type[Any], type[nn.Module]] = {
+    nn.Conv1d: nn.BatchNorm1d,
+    nn.Conv2d: nn.BatchNorm2d,
+    nn.Conv3d: nn.BatchNorm3d,
+}
 
 
 @dataclass(frozen=True)
 class _Pair:
     """A convolution of the fast form, and the convolution and batch norm of the model that it stands for."""
 
-    into: nn.Module
-    convolution: nn.Module
-    norm: nn.Module
+    into: Any
+    convolution: Any
+    norm: Any
 
 
 class Folded(nn.Module):
@@ -84,7 +89,7 @@ def _fold(module: nn.Module, pairs: list[_Pair]) -> nn.Module:
             if any(isinstance(m, tuple(_BATCH_NORMS.values())) for m in child.modules()):
                 setattr(module, name, _fold(child, pairs))
         return module
-    modules = dict(traced.named_modules())
+    modules: dict[Any, Any] = dict(traced.named_modules())
     for node in list(traced.graph.nodes):
         if node.op != "call_module" or not node.args or not isinstance(node.args[0], fx.Node):
             continue
@@ -103,9 +108,9 @@ def _fold(module: nn.Module, pairs: list[_Pair]) -> nn.Module:
     return traced
 
 
-def _put_in_place(traced: fx.GraphModule, target: str, conv: nn.Module) -> nn.Module:
+def _put_in_place(traced: fx.GraphModule, target: Any, conv: Any) -> nn.Module:
     """A convolution of its own for the fast form, so that the model's keeps its weights."""
-    into = copy.copy(conv)
+    into: nn.Module = copy.copy(conv)
     into._parameters = dict(conv._parameters)
     into._buffers = dict(conv._buffers)
     traced.add_submodule(target, into)

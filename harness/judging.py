@@ -1,105 +1,270 @@
-"""The judge: clips to budget and box, predicts again, and keeps what happened to each sample."""
+"""The judge: has every sample attacked, clips to budget and box, predicts, and keeps what happened to each sample."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness import registry
-from harness.attacking import ModelProblem, check_proposal, propose, seed_global, undisturbed
+from harness import doubting
+from harness.assault import Assault, Log
+from harness.attacking import attack
 from harness.data import Samples
-from harness.errors import BenchError
-from harness.randomness import SampleRandom
+from harness.looking import Look
+from harness.standing import Finished, Fresh
+from harness.subject import PROBES, Subject, examine
 from harness.tasks import classification as task
-from harness.types import Batch, Outcome, Reason, Threat, norm_of
+from harness.types import Batch, Outcome, Threat, norm_of
+from harness.undisturbed import seed_global, undisturbed
+
+CHECKED = 64
+"""Attacked images of a cell that are always predicted again by the model as it is, whatever the engine saw."""
+
+SAME = 1e-6
+"""Pixels that differ by no more are the same: rounding of a projection done twice."""
+
+PROBED = 100
+"""Samples that the checks which cost passes look at."""
+
+CLASSES = ("clean_prediction", "prediction", "quantised_prediction", "target", "proposal_prediction")
+NUMBERS = ("linf", "l2", "l1", "proposal_size", "forwards", "backwards", "zeros")
+CARRIED = ("clean_prediction", "prediction", "linf", "l2", "l1", "proposal_size", "quantised_prediction")
+"""Columns that a larger budget takes over from a smaller one; the passes spent there were paid there."""
+
+Progress = Callable[[float, float], None]
+"""Told what share of the attack is done, and the accuracy so far."""
 
 
-class Trial(NamedTuple):
-    """One attack component against one model on one set of samples."""
+@dataclass(frozen=True)
+class Trial:
+    """What the judge is asked for: attacks against one model.
+
+    members: tried one after the other on what still stands; one for a single attack, several for an ensemble. Their
+    threat is the trial's. crafted_on: another model that the images are made on (transfer). before: the outcome at a
+    smaller budget; what was wrong there is wrong here and is not attacked again. verify: measure also what costs
+    passes, among it what ``probe``, an attack without gradients, makes of the samples that stand at the end. subject:
+    the model examined before, if it was.
+    """
 
     module: nn.Module
-    attack: Any
-    name: str
-    threat: Threat | None
-    seed: int
+    members: Sequence[Assault]
     batch_size: int
+    crafted_on: nn.Module | None = None
+    before: Outcome | None = None
+    verify: bool = False
+    probe: Assault | None = None
+    subject: Subject | None = None
+
+    @property
+    def threat(self) -> Threat | None:
+        return self.members[0].threat
 
 
-def judge(trial: Trial, samples: Samples, progress: Callable[[int, float], None] = lambda done, rate: None) -> Outcome:
-    """Attacks and judges every sample, batch by batch; memory grows with the batch only.
+def judge(trial: Trial, samples: Samples, progress: Progress = lambda share, accuracy: None) -> Outcome:
+    """Attacks and judges every sample; memory grows with the batch, and by a few numbers a sample.
 
-    ``progress`` is told how many samples are done and the accuracy so far. Raises BenchError where the attack's
-    proposal or the model's logits cannot be judged (wrong shape, dtype, NaN).
+    Raises BenchError where an attack's proposal or the model's logits cannot be judged (wrong shape, dtype, NaN).
     """
-    began = time.perf_counter()
-    hooks = registry.bind("attacks", trial.attack)
-    parts: list[dict[str, np.ndarray[Any, Any]]] = []
-    notes: dict[str, Reason] = {}
-    done = right = 0
-    for batch in samples.batches(trial.batch_size):
-        part, found = _judge_batch(trial, hooks, batch)
-        parts.append(part)
-        notes |= {note.code: note for note in found}
-        done += len(batch.y)
-        right += int((part["prediction"] == part["label"]).sum())
-        progress(done, right / done)
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    low, high = columns.pop("low"), columns.pop("high")
-    return Outcome(
-        **columns,
-        proposal_low=float(low.min()),
-        proposal_high=float(high.max()),
-        seconds=time.perf_counter() - began,
-        notes=list(notes.values()),
-    )
+    with contextlib.ExitStack() as kept:
+        for module in (trial.module, trial.crafted_on):
+            if module is not None:
+                kept.enter_context(undisturbed(module))
+        seed_global(trial.members[0].seed, samples.ids)
+        return _Judge(trial, samples, progress).run()
 
 
-def _judge_batch(trial: Trial, hooks: Any, batch: Batch) -> tuple[dict[str, Any], list[Reason]]:
-    with undisturbed(trial.module, weights=True) as notes:
-        problem = ModelProblem(trial.module)
-        seed_global(trial.seed, batch.ids)
-        given = Batch(*(tensor.clone() for tensor in batch))  # an attack may write into what it was given
-        x_adv = propose(problem, hooks, trial.attack, given, trial.threat, SampleRandom(trial.seed, batch.ids))
-        x_adv = check_proposal(x_adv, batch.x, trial.name)
-    cost = problem.module
-    delta = x_adv - batch.x
-    norm = trial.threat.norm if trial.threat else "Linf"
-    clipped = trial.threat.project(x_adv, batch.x) if trial.threat else batch.x
-    with undisturbed(trial.module):
-        prediction = predict(trial.module, clipped)
-        clean = prediction if trial.threat is None else predict(trial.module, batch.x)
-    kept = clipped - batch.x
-    return {
-        "ids": _array(batch.ids),
-        "label": _array(batch.y),
-        "clean_prediction": _array(clean),
-        "prediction": _array(prediction),
-        "linf": _array(norm_of(kept, "Linf").double()),
-        "l2": _array(norm_of(kept, "L2").double()),
-        "forwards": np.full(len(batch.y), cost.forwards / len(batch.y)),
-        "backwards": np.full(len(batch.y), cost.backwards / len(batch.y)),
-        "proposal_size": _array(norm_of(delta, norm).double()),
-        "low": _array(x_adv.flatten(1).amin(1).double()),
-        "high": _array(x_adv.flatten(1).amax(1).double()),
-    }, notes
+class _Judge:
+    def __init__(self, trial: Trial, samples: Samples, progress: Progress) -> None:
+        self.began = time.perf_counter()
+        self.trial, self.samples, self.progress = trial, samples, progress
+        first = samples.take(torch.arange(min(PROBES, len(samples)), device=samples.labels.device))
+        self.subject = trial.subject or examine(trial.module, first)
+        self.crafted_on = None if trial.crafted_on is None else examine(trial.crafted_on, first)
+        self.log = Log(facts={**self.subject.facts})
+        # Of a random model the mean of as many answers as its attack averages counts.
+        draws = 1 if self.subject.repeats else max(assault.draws for assault in trial.members)
+        self.look = Look(self.subject.fast, trial.batch_size, draws=draws)
+        self.plain = Look(self.subject.module, trial.batch_size)
+        n, device = len(samples), samples.labels.device
+        self.rows: dict[str, Tensor] = {
+            **{name: torch.zeros(n, dtype=torch.int64, device=device) for name in CLASSES},
+            **{name: torch.zeros(n, dtype=torch.float64, device=device) for name in NUMBERS},
+        }
+        self.low, self.high = 0.0, 1.0
+        self.targeted = False
+        self.checked = self.differing = self.engine_right = self.judge_right = 0
+
+    def run(self) -> Outcome:
+        standing = self._begin()
+        if self.trial.threat is not None:
+            for number, assault in enumerate(self.trial.members):
+                places = standing.nonzero().squeeze(1)
+                if not len(places):
+                    break
+                done = 0
+                for finished in self._attack(assault, places):
+                    self._settle(assault, finished)
+                    done += len(finished.place)
+                    right = float((self.rows["prediction"] == self.samples.labels).double().mean())
+                    self.progress((number + done / len(places)) / len(self.trial.members), right)
+                standing &= self.rows["prediction"] == self.samples.labels
+            if self.trial.verify:
+                self._probe(standing)
+        return self._outcome()
+
+    def _begin(self) -> Tensor:
+        """Fills in what is known without an attack; which samples are to be attacked: (N,)."""
+        before = self.trial.before
+        labels = self.samples.labels
+        if before is not None:
+            for name in CARRIED:
+                column = getattr(before, name)
+                self.rows[name].copy_(torch.from_numpy(before.prediction if column is None else column))
+            self.low, self.high = before.proposal_low, before.proposal_high
+        else:
+            for place, batch in self._batches(torch.arange(len(labels), device=labels.device)):
+                prediction = self._classes(self.look, batch)
+                for name in ("clean_prediction", "prediction", "quantised_prediction"):
+                    self.rows[name][place] = prediction
+            self.rows["forwards"] += self.look.draws
+        if self.trial.members[0].final_iterate:
+            return torch.ones_like(labels, dtype=torch.bool)
+        return self.rows["prediction"] == labels
+
+    def _attack(self, assault: Assault, places: Tensor) -> Iterator[Finished]:
+        crafting = self.crafted_on or self.subject
+        if self.crafted_on is not None:
+            assault = replace(assault, final_iterate=True)  # an image that fools one model by a hair fools no other
+        module = crafting.fast if assault.by_step else crafting.module
+        classes = len(self.plain(*self._rows(places[:1]), {}, gradient=False).logits[0])
+        source = self._fresh(assault, Look(module, self.trial.batch_size), places)
+        yield from attack(module, assault, source, self.trial.batch_size, classes, self.log)
+
+    def _fresh(self, assault: Assault, look: Look, places: Tensor) -> Iterator[Fresh]:
+        for place, batch in self._batches(places):
+            clean = None
+            if assault.needs_clean:
+                clean = look(batch.x, batch, {}, gradient=False).logits
+                self.rows["forwards"][place] += 1
+            yield Fresh(batch, place, clean)
+
+    def _rows(self, places: Tensor) -> tuple[Tensor, Batch]:
+        batch = self.samples.take(places)
+        return batch.x, batch
+
+    def _batches(self, places: Tensor) -> Iterator[tuple[Tensor, Batch]]:
+        for place in places.split(self.trial.batch_size):  # type: ignore[no-untyped-call]
+            yield place, self.samples.take(place)
+
+    def _classes(self, look: Look, batch: Batch) -> Tensor:
+        return task.predict(look(batch.x, batch, {}, gradient=False).logits)
+
+    def _settle(self, assault: Assault, finished: Finished) -> None:
+        """Clips, predicts, and writes down what became of finished samples."""
+        threat, place, proposal = self.trial.threat, finished.place, finished.x_adv
+        assert threat is not None
+        # Taken afresh: an attack may have written into what it was given.
+        x, y, ids = batch = self.samples.take(place)
+        size = threat.size(proposal - x).double()
+        if assault.minimum_norm:
+            prediction = self._predict(assault, finished, batch._replace(x=proposal), sure=True)
+            size = torch.where(prediction == y, float("inf"), size)
+            self.rows["proposal_prediction"][place] = prediction
+            inside = size <= threat.eps * (1 + 1e-6)
+            clipped = torch.where(inside.view(-1, 1, 1, 1), proposal, x)
+            prediction = torch.where(inside, prediction, self.rows["clean_prediction"][place])
+        else:
+            clipped = threat.project(proposal, x)
+            same = float((clipped - proposal).abs().max()) <= SAME
+            prediction = self._predict(assault, finished, batch._replace(x=clipped), sure=same)
+            self.low, self.high = min(self.low, float(proposal.min())), max(self.high, float(proposal.max()))
+        self._write(place, (proposal if assault.minimum_norm else clipped) - x, prediction, size, finished)
+        if self.trial.verify:
+            rounded = Batch((clipped * 255).round() / 255, y, ids)
+            self.rows["quantised_prediction"][place] = self._classes(self.look, rounded)
+
+    def _write(self, place: Tensor, delta: Tensor, prediction: Tensor, size: Tensor, finished: Finished) -> None:
+        rows = self.rows
+        rows["prediction"][place] = prediction
+        rows["proposal_size"][place] = size
+        for name, norm in (("linf", "Linf"), ("l2", "L2"), ("l1", "L1")):
+            rows[name][place] = norm_of(delta, norm).double()
+        for column, name in enumerate(("forwards", "backwards", "zeros")):
+            rows[name][place] += finished.cost[:, column].double()
+        if finished.target is not None:
+            self.targeted = True
+            rows["target"][place] = finished.target
+
+    def _predict(self, assault: Assault, finished: Finished, batch: Batch, *, sure: bool) -> Tensor:
+        """The classes of the final images; ``sure``: they are those that the engine has.
+
+        The engine's own look is taken where it was the model itself that answered, in float32, on the same images. It
+        is held against the model in its plain form on the first samples of each cell, and on all after a difference.
+        """
+        seen = finished.prediction
+        if seen is None or not sure or not self.subject.repeats or self.crafted_on is not None:
+            return self._classes(self.look, batch)
+        if assault.precision != "float32":
+            prediction = self._classes(self.look, batch)
+            self.engine_right += int((seen == batch.y).sum())
+            self.judge_right += int((prediction == batch.y).sum())
+            return prediction
+        if self.checked >= CHECKED and not self.differing and not self.trial.verify:
+            return seen
+        prediction = self._classes(self.plain, batch)
+        self.checked += len(batch.y)
+        self.differing += int((prediction != seen).sum())
+        return prediction
+
+    def _probe(self, standing: Tensor) -> None:
+        """The checks that cost passes: an attack without gradients on what stands, and a budget that leaves nothing."""
+        module, chosen = self.subject.module, standing.nonzero().squeeze(1)[:PROBED]
+        if self.trial.probe is not None and len(chosen):
+            fooled = doubting.fooled(module, self.trial.probe, self.samples.take(chosen))
+            self.log.facts |= {"probed": len(chosen), "probe_fooled": fooled}
+        right = (self.rows["clean_prediction"] == self.samples.labels).nonzero().squeeze(1)[:PROBED]
+        if len(right) and (large := doubting.unlimited(self.trial.members[0], self.samples.images.shape[1:])):
+            left = len(right) - doubting.fooled(module, large, self.samples.take(right))
+            self.log.facts |= {"unlimited": len(right), "unlimited_left": left}
+
+    def _outcome(self) -> Outcome:
+        n = len(self.samples)
+        self.log.facts |= {"checked_again": self.checked, "differing": self.differing, "verified": self.trial.verify}
+        if any(assault.precision != "float32" for assault in self.trial.members):
+            self.log.facts["precision_gap"] = abs(self.engine_right - self.judge_right) / n
+        if self.look.halved:
+            self.log.facts["batch_size"] = self.look.batch_size
+        found: dict[str, Any] = {name: value.cpu().numpy() for name, value in self.rows.items()}
+        zeros, backwards = found.pop("zeros"), found["backwards"]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = np.where(backwards > 0, zeros / backwards, np.nan)
+        quantised, target, proposed = (found.pop(name) for name in CLASSES[2:])
+        return Outcome(
+            ids=self.samples.ids.cpu().numpy(),
+            label=self.samples.labels.cpu().numpy(),
+            **found,
+            proposal_low=self.low,
+            proposal_high=self.high,
+            seconds=time.perf_counter() - self.began,
+            zero_gradients=share if backwards.any() else None,
+            quantised_prediction=quantised if self.trial.verify else None,
+            target=target if self.targeted else None,
+            proposal_prediction=proposed if self.trial.members[0].minimum_norm else None,
+            notes=list(self.log.notes.values()),
+            facts=self.log.facts,
+        )
 
 
-def predict(module: nn.Module, x: Tensor) -> Tensor:
-    """Classes (N,) of images (N, C, H, W). Raises BenchError for logits that are not numbers."""
-    with torch.no_grad():
-        logits = module(x)
-    if logits.ndim != 2 or len(logits) != len(x):
-        raise BenchError(f"model: gives logits of shape {tuple(logits.shape)}; ({len(x)}, classes) is needed")
-    bad = int((~logits.isfinite()).any(1).sum())
-    if bad:
-        raise BenchError(f"nan: model: logits of {bad} of {len(x)} images are NaN or Inf")
-    return task.predict(logits)
-
-
-def _array(tensor: Tensor) -> Any:
-    return tensor.cpu().numpy()
+def at_budget(outcome: Outcome, threat: Threat) -> Outcome:
+    """What a minimum-norm attack's outcome says of another budget: fooled where the perturbation found is inside it."""
+    assert outcome.proposal_prediction is not None
+    inside = outcome.proposal_size <= threat.eps * (1 + 1e-6)
+    prediction = np.where(inside, outcome.proposal_prediction, outcome.clean_prediction)
+    return dataclasses.replace(outcome, prediction=prediction)

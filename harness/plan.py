@@ -18,13 +18,16 @@ from typing import Any
 
 from harness import locating, registry
 from harness.coercion import fill
-from harness.config import Configured, DefenseConfig, ModelConfig, Request, merge
+from harness.config import AttackConfig, Configured, DefenseConfig, ModelConfig, Request
 from harness.errors import BenchError
+from harness.layers import merge
 from harness.recipe import Recipe
-from harness.types import Facts, Threat
+from harness.types import SEVERITY, Facts, Threat
 
-VERSIONS = {"data": 1, "fit": 1, "harden": 1, "attack": 1, "judge": 1, "measure": 1}
+VERSIONS = {"data": 1, "fit": 2, "harden": 2, "attack": 2, "judge": 2, "measure": 1}
 PRECISION = "float32"
+RETIRING = 0.5
+"""Share of its steps that an attack is expected to need where fooled samples leave; for time estimates alone."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ class FitStep:
     def before(self) -> FitStep | None:
         """The step whose weights this one begins with."""
         return self.start
+
+    @property
+    def chain(self) -> list[FitStep]:
+        """The fits that this one begins from, the first one first, and itself."""
+        return [*(self.start.chain if self.start else ()), self]
 
     @property
     def label(self) -> str:
@@ -106,6 +114,8 @@ TrainingStep = FitStep | HardenStep
 class CellStep:
     """One cell of the matrix: attack, judge, measure. ``n`` test samples; ``metrics`` maps a metric's name to its key.
 
+    ``family``: shared by cells that differ in eps alone. ``before``: the cell of the next smaller eps, whose fooled
+    samples are not attacked again. ``surrogate``: the model that the images are made on, if it is another one.
     ``fault``: a plugin it needs is broken; ``skip``: the attack does not apply here.
     """
 
@@ -113,14 +123,22 @@ class CellStep:
     document: Mapping[str, Any]
     subject: str
     hardened: HardenStep
-    attack: Configured
+    attack: AttackConfig
     threat: Threat | None
     seed: int
     n: int
     passes: float
     metrics: Mapping[str, str]
+    family: str = ""
+    before: CellStep | None = None
+    surrogate: FitStep | None = None
     fault: str = ""
     skip: str = ""
+
+    @property
+    def fits(self) -> list[FitStep]:
+        """The fits it needs: its model's, and its surrogate's."""
+        return [self.hardened.fit, *([self.surrogate] if self.surrogate else ())]
 
     @property
     def label(self) -> str:
@@ -151,12 +169,8 @@ class Plan:
     def fits(self) -> tuple[FitStep, ...]:
         found: dict[str, FitStep] = {}
         for cell in self.cells:
-            chain: list[FitStep] = []
-            fit: FitStep | None = cell.hardened.fit
-            while fit:
-                chain.append(fit)
-                fit = fit.start
-            found |= {step.key: step for step in reversed(chain)}
+            for fit in cell.fits:
+                found |= {step.key: step for step in fit.chain}
         return tuple(found.values())
 
 
@@ -228,43 +242,94 @@ class _Planner:
 
     def cells(self, model: str, defense: str, seed: int) -> list[CellStep]:
         hardened = self.harden(model, defense, seed)
-        return [
-            self._cell(hardened, attack, threat, seed)
-            for attack in map(self.request.attacks.__getitem__, self.request.matrix.attacks)
-            for threat in self._threats(attack)
-        ]
+        made: list[CellStep] = []
+        for attack in map(self.request.attacks.__getitem__, self.request.matrix.attacks):
+            before: CellStep | None = None
+            for threat in self._threats(attack):
+                cell = self._cell(hardened, attack, threat, seed, before)
+                made.append(cell)
+                before = cell if self._is_chained(attack) and not cell.skip else None
+        return made
 
-    def _threats(self, attack: Configured) -> list[Threat | None]:
+    def _threats(self, attack: AttackConfig) -> list[Threat | None]:
         run = self.request.run
-        if not attack.fault and not attack.component.norms:
+        if not attack.fault and SEVERITY in attack.norms:
+            return [Threat(SEVERITY, level) for level in run.severities]
+        if not attack.fault and not any(part.component.norms for part in attack.parts):
             return [None]
         return [Threat(run.norm, eps) for eps in run.eps]
 
-    def _cell(self, hardened: HardenStep, attack: Configured, threat: Threat | None, seed: int) -> CellStep:
-        facts = hardened.fit.data.facts
-        n = min(self.request.run.limit or facts.sizes["test"], facts.sizes["test"]) if facts else 0
+    def _is_chained(self, attack: AttackConfig) -> bool:
+        """Whether what is fooled at a small eps counts at a larger one: in the worst case over attacks it does."""
+        if attack.fault or attack.surrogate or self.request.run.final_iterate:
+            return False
+        return not (attack.minimum_norm or attack.targeted or SEVERITY in attack.norms)
+
+    def _cell(
+        self, hardened: HardenStep, attack: AttackConfig, threat: Threat | None, seed: int, before: CellStep | None
+    ) -> CellStep:
+        run, facts = self.request.run, hardened.fit.data.facts
+        n = min(run.limit or facts.sizes["test"], facts.sizes["test"]) if facts else 0
         samples = {"data": hardened.fit.data.key, "split": "test", "n": n}
         subject = key_of({"hardened": hardened.key, "samples": samples, "seed": seed})
+        surrogate = self.fit(attack.surrogate, seed) if attack.surrogate else None
         document = {
-            **_document("attack", attack),
+            "kind": "attack",
+            "attack": [{**_document("attack", part), "eot": part.eot} for part in attack.parts],
             "judge": VERSIONS["judge"],
-            "inputs": {"hardened": hardened.key},
+            "inputs": {"hardened": hardened.key, "surrogate": surrogate.key if surrogate else None},
             "samples": samples,
-            "threat": asdict(threat) if threat else None,
+            "final_iterate": run.final_iterate,
+            "query_budget": run.query_budget,
+            "precision": run.precision,
             "seed": seed,
         }
+        if threat is None:  # nothing is attacked: how does not matter
+            document |= {"final_iterate": False, "query_budget": None, "precision": PRECISION}
+        family = key_of({**document, "norm": threat.norm if threat else None})
+        document |= {"threat": asdict(threat) if threat else None, "before": before.key if before else None}
         key = key_of(document)
         metrics = {
             name: key_of({**_document("measure", metric), "inputs": {"cell": key}})
             for name, metric in self.request.metrics.items()
         }
-        norms = attack.component.norms if not attack.fault else ()
-        skip = ""
-        if threat and norms and threat.norm not in norms:
-            skip = f"attack {attack.name} does not support {threat.norm}; it supports {', '.join(norms)}"
-        fault = hardened.fault or attack.fault
-        passes = n * (_steps(attack) + 0.7)
-        return CellStep(key, document, subject, hardened, attack, threat, seed, n, passes, metrics, fault, skip)
+        fault = hardened.fault or attack.fault or (surrogate.fault if surrogate else "")
+        return CellStep(
+            key,
+            document,
+            subject,
+            hardened,
+            attack,
+            threat,
+            seed,
+            n,
+            passes=n * (self._steps(attack) + 0.7),
+            metrics=metrics,
+            family=family,
+            before=before,
+            surrogate=surrogate,
+            fault=fault,
+            skip="" if fault else _unsuited(attack, threat, hardened, surrogate),
+        )
+
+    def _steps(self, attack: AttackConfig) -> float:
+        """Forward-and-backward passes a sample is expected to cost, as far as the components' fields tell."""
+        if attack.fault:
+            return 0.0
+        steps = sum(_steps(part) for part in attack.parts)
+        leaves = not (self.request.run.final_iterate or attack.minimum_norm or attack.surrogate)
+        steps *= RETIRING if leaves and steps > 1 else 1.0
+        return min(steps, float(self.request.run.query_budget or steps))
+
+
+def _unsuited(attack: AttackConfig, threat: Threat | None, hardened: HardenStep, surrogate: FitStep | None) -> str:
+    """Why an attack does not apply here, if it does not."""
+    if threat and threat.norm not in attack.norms:
+        return f"attack {attack.name} does not support {threat.norm}; it supports {', '.join(attack.norms) or 'none'}"
+    if surrogate and surrogate.data.key != hardened.fit.data.key:
+        own, other = hardened.fit.data.config.name, surrogate.data.config.name
+        return f"surrogate {attack.surrogate} is trained on {other}, the model attacked on {own}"
+    return ""
 
 
 def _document(kind: str, config: Configured) -> dict[str, Any]:
@@ -319,7 +384,14 @@ def _sources(model: ModelConfig) -> tuple[list[Path], str]:
 
 def _check_budget(request: Request) -> None:
     run = request.run
-    needs = [a.name for a in request.attacks.values() if a.fault or a.component.norms]
+    needs = [a.name for a in request.attacks.values() if a.fault or set(a.norms) - {SEVERITY}]
+    for attack in request.attacks.values():
+        for part in attack.parts:
+            if run.query_budget is not None and part.eot > run.query_budget:
+                raise BenchError(
+                    f"attack {part.name}: eot = {part.eot} looks at each point, --query-budget {run.query_budget} "
+                    "allows fewer; raise the budget or lower eot"
+                )
     if needs and not run.eps:
         raise BenchError(f"attack {needs[0]}: no eps given; use --eps 8/255 or set run.eps in the registry")
     if run.norm == "Linf" and max(run.eps, default=0) > 1:
@@ -335,11 +407,11 @@ def _epoch_samples(recipe: Recipe, data: DataStep) -> int:
     return min(recipe.samples_per_epoch or count, count)
 
 
-def _steps(attack: Configured) -> float:
-    """Forward-and-backward passes a sample costs, as far as the component's fields tell."""
-    if attack.fault or not attack.component.norms:
+def _steps(attack: AttackConfig) -> float:
+    if not attack.component.norms:
         return 0.0
-    return float(getattr(attack.component, "steps", 1) * getattr(attack.component, "restarts", 1))
+    steps = float(getattr(attack.component, "steps", 1) * getattr(attack.component, "restarts", 1)) * attack.eot
+    return steps if attack.access == "gradient" else steps / 2
 
 
 def _plain(value: Any) -> Any:

@@ -68,6 +68,7 @@ class SampleRandom:
     """One independent stream a sample. Shapes asked for are those of one sample; results have N in front."""
 
     def __init__(self, seed: int, ids: Tensor) -> None:
+        self.seed = seed
         high = torch.full_like(ids, seed >> 32 & _MASK)
         words = philox((ids & _MASK, ids >> 32 & _MASK, 0, 0), (seed & _MASK, high))
         self._key = (words[0], words[1])  # each (N,)
@@ -81,6 +82,7 @@ class SampleRandom:
         Its draws start afresh, whatever was drawn before.
         """
         other = SampleRandom.__new__(SampleRandom)
+        other.seed = self.seed
         other._key, other._restart, other._step, other._draw = self._key, restart, step, 0
         return other
 

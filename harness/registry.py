@@ -110,6 +110,11 @@ def offers(hooks: Any, name: str) -> bool:
     return bool(getattr(hooks, name).get_hookimpls())
 
 
+def takes(hooks: Any, name: str, argument: str) -> bool:
+    """Whether a bound component's hook asks for this argument."""
+    return any(argument in impl.argnames for impl in getattr(hooks, name).get_hookimpls())
+
+
 def _check(found: Found, component: object) -> None:
     where = f"plugin {found.name!r} ({found.kind}, from {found.distribution})"
     if not (inspect.isclass(component) and is_dataclass(component)):

@@ -75,7 +75,8 @@ def prospect(options: Options, places: Places, *, fresh: bool = False, dry: bool
     made = plan.build(request, locating.roots(places.data), download=not dry)
     states, measured = _known(places.store, made)
     finished = frozenset() if fresh else _finished_steps(made, Path(places.artifacts))
-    todo = tuple(cell for cell in _unique(made.cells) if fresh or not _complete(cell, states.get(cell.key)))
+    verify = request.run.verify
+    todo = tuple(cell for cell in _unique(made.cells) if fresh or not _complete(cell, states.get(cell.key), verify))
     estimate = Estimate(measured, request.profile, device.partition(":")[0])
     seconds = _expected(todo, states, finished, estimate, fresh)
     return Prospect(made, states, todo, finished, device, estimate, seconds)
@@ -146,8 +147,9 @@ def _run_cells(
         reporter,
         found.estimate,
         device,
-        request.run.batch_size,
+        request.run,
         request.metrics,
+        request.probe,
         fresh,
     )
     reporter.begin(found.seconds)
@@ -193,9 +195,11 @@ def _finished_steps(made: Plan, root: Path) -> frozenset[str]:
     return frozenset(step.key for step in steps if (root / step.kind / step.key / "step.json").exists())
 
 
-def _complete(cell: CellStep, state: CellState | None) -> bool:
+def _complete(cell: CellStep, state: CellState | None, verify: bool) -> bool:
     if cell.skip:
         return state is not None and state.status is Status.SKIPPED
+    if state is not None and verify and not state.verified:
+        return False
     return state is not None and state.status is Status.OK and state.metrics.items() >= cell.metrics.items()
 
 

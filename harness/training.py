@@ -80,6 +80,9 @@ def train(training: Training) -> tuple[Tensors, list[dict[str, float]]]:
     recipe, module = training.recipe, training.module
     if recipe.epochs == 0:
         return state_of(module), []
+    if any(isinstance(part, nn.Conv2d) for part in module.modules()):
+        module.to(memory_format=torch.channels_last)  # what convolutions are fastest on
+    problem = ModelProblem(module)
     optimizer = _optimizer(module, recipe)
     schedule = _Schedule(optimizer, recipe, _steps_per_epoch(training) * recipe.epochs)
     loop = Progress(history=[])
@@ -89,7 +92,7 @@ def train(training: Training) -> tuple[Tensors, list[dict[str, float]]]:
         if found := read_checkpoint(training.checkpoint):
             loop, best = _restore(*found, module, optimizer, schedule)
         while loop.epoch < recipe.epochs and not (recipe.patience and loop.since_best >= recipe.patience):
-            telemetry = _epoch(training, optimizer, schedule, loop.epoch)
+            telemetry = _epoch(training, problem, optimizer, schedule, loop.epoch)
             assert loop.history is not None
             loop.history.append(asdict(telemetry))
             loop.epoch += 1
@@ -108,15 +111,17 @@ def plain_objective(problem: ModelProblem, batch: Batch, random: SampleRandom) -
     return problem.loss(batch.x, batch)
 
 
-def _epoch(training: Training, optimizer: torch.optim.Optimizer, schedule: _Schedule, epoch: int) -> Epoch:
+def _epoch(
+    training: Training, problem: ModelProblem, optimizer: torch.optim.Optimizer, schedule: _Schedule, epoch: int
+) -> Epoch:
     began = time.perf_counter()
-    problem = ModelProblem(training.module)
     problem.module.train()
     total = right = seen = 0.0
     order = _order(training, epoch)
     for index in _batches(order, training.recipe.batch_size):
         batch = training.train.take(index.to(training.train.labels.device))
-        batch = batch._replace(x=augment(batch, training.recipe, training.seed, epoch))
+        x = augment(batch, training.recipe, training.seed, epoch)
+        batch = batch._replace(x=x.contiguous(memory_format=torch.channels_last))
         losses, correct = _objective(training, problem, batch, "objective", epoch)
         loss = losses.mean()
         _check_loss(value := loss.item(), epoch)

@@ -216,13 +216,13 @@ class Outcome:
     Arrays of length N: ids, label, clean_prediction, prediction (int64); linf, l2 (float64, after clipping);
     forwards, backwards (float64 passes). ``proposal_size`` is the norm before clipping and ``proposal_low`` /
     ``proposal_high`` the pixel range before clipping; of an attack that looks for the smallest perturbation
-    ``proposal_size`` is the size it found, infinite where it found none. ``seconds`` is wall time of attack and judging.
+    ``proposal_size`` is the size it found, infinite where it found none. ``seconds`` is wall time, attack and judging.
 
     Where they were measured, else None: l1 (float64, after clipping); ``zero_gradients``, the share of a sample's
     gradients that were zero everywhere (NaN: none was taken); ``quantised_prediction``, the class of the adversarial
-    image rounded to 8 bits; ``target``, the class that a targeted attack wanted; ``proposal_prediction``, the class of the
-    image that a minimum-norm attack found, whatever its size. ``facts`` are single figures about
-    how the cell was made and what was found while looking for reasons to doubt it.
+    image rounded to 8 bits; ``target``, the class that a targeted attack wanted; ``proposal_prediction``, the class of
+    the image that a minimum-norm attack found, whatever its size; linf, l2 and l1 are then those of that image.
+    ``facts`` are single figures about how the cell was made and what was found while looking for reasons to doubt it.
     """
 
     ids: NDArray[np.int64]

@@ -14,6 +14,8 @@ import pytest
 
 import cli
 from harness.errors import BenchError
+from harness.store.store import open_store
+from tests.cells import Filler
 
 pytestmark = pytest.mark.usefixtures("workplace")
 
@@ -276,6 +278,69 @@ def test_a_table_is_printed(call: Callable[..., Ended]) -> None:
     assert on_disk() == before
 
 
+@pytest.fixture
+def pair_of_cells(workplace: Path) -> Path:
+    """``results.db`` in the workplace: two cells on the same four samples."""
+    with open_store(str(workplace / "results.db")) as store:
+        fill = Filler(store)
+        fill.cell(0xAAAAAA, [True, True, True, False], "left")
+        fill.cell(0xBBBBBB, [True, False, False, False], "right")
+    return workplace / "results.db"
+
+
+@pytest.mark.usefixtures("pair_of_cells")
+def test_two_cells_are_compared(call: Callable[..., Ended]) -> None:
+    before = on_disk()
+    ended = call("compare", "left/none/pgd:8/255", "bbbbbb")
+    assert (ended.code, ended.err) == (0, "")
+    assert "A - B = +50.0 points" in ended.out
+    told = json.loads(call("compare", "aaaaaa", "bbbbbb", "--format", "json", "--profile", "tiny").out)
+    assert (told["a_only"], told["b_only"], told["n"], told["p_value"]) == (2, 0, 4, 0.5)
+    assert on_disk() == before
+
+
+@pytest.mark.usefixtures("pair_of_cells")
+def test_a_cell_is_shown(call: Callable[..., Ended]) -> None:
+    before = on_disk()
+    ended = call("show", "left/none/pgd", "--seed", "0")
+    assert (ended.code, ended.err) == (0, "")
+    assert "accuracy  75.0 %" in ended.out
+    assert json.loads(call("show", "aaaaaa", "--json").out)["scores"][0]["value"] == 0.75
+    assert on_disk() == before
+
+
+@pytest.mark.usefixtures("pair_of_cells")
+def test_a_table_beside_a_base_model(call: Callable[..., Ended]) -> None:
+    (line,) = [line for line in call("table", "--against", "left").out.splitlines() if line.startswith("  vs base ")]
+    assert line.split() == ["vs", "base", "-50.0"]
+    told = json.loads(call("table", "--against", "left", "--format", "json").out)
+    assert [(item["against_difference"], item["against_p"]) for item in told] == [(None, None), (-0.5, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("compare aaaaaa left/none/pdg", "attack: no such name 'pdg'; did you mean pgd"),
+        ("compare aaaaaa bbbbbb --format jsno", "format: no such name 'jsno'; did you mean json"),
+        ("compare aaaaaa cccccc", "no cell has a key that begins so"),
+        ("show lfet/none/pgd", "model: no such name 'lfet'; did you mean left"),
+        ("show aaaaaa --seed 3", "stored: profile tiny, seed 0"),
+        ("table --against lfet", "--against: no such name 'lfet'; did you mean left"),
+        ("table --against left --metric accuracy --profile tinny", "did you mean tiny"),
+    ],
+)
+@pytest.mark.usefixtures("pair_of_cells")
+def test_a_mistake_of_compare_show_and_against_is_one_line(
+    arguments: str, message: str, call: Callable[..., Ended]
+) -> None:
+    assert message in refused(call, *arguments.split())
+
+
+@pytest.mark.parametrize("command", ["compare aaaaaa bbbbbb", "show aaaaaa", "table --against left"])
+def test_without_results_there_is_nothing_to_compare(command: str, call: Callable[..., Ended]) -> None:
+    assert refused(call, *command.split()) == "no results yet at results.db; run `bench run` first"
+
+
 def test_list_and_info(call: Callable[..., Ended]) -> None:
     assert "resnet_noisy" in call("list").out
     assert call("list", "attacks").out.splitlines()[0] == "attacks"
@@ -288,4 +353,6 @@ def test_list_and_info(call: Callable[..., Ended]) -> None:
 def test_help_names_every_command(call: Callable[..., Ended]) -> None:
     ended = call("--help")
     assert ended.code == 0
-    assert {"run", "table", "list", "info"} <= {line.split()[0] for line in ended.out.splitlines() if line.strip()}
+    assert {"run", "table", "compare", "show", "list", "info"} <= {
+        line.split()[0] for line in ended.out.splitlines() if line.strip()
+    }

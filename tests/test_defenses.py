@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from networks import batch_of, images, small
 
 from harness import registry
-from harness.attacking import ModelProblem, propose, undisturbed
+from harness.assault import Assault
+from harness.attacking import ModelProblem, propose
 from harness.randomness import SampleRandom
 from harness.types import Threat
+from harness.undisturbed import undisturbed
 from plugins.attacks.pgd import PGD
 from plugins.defenses.none import Undefended
 from plugins.defenses.pgd_at import PGDAdversarialTraining
@@ -35,7 +37,7 @@ def test_the_objective_is_cross_entropy_on_images_crafted_by_pgd_in_evaluation_m
     module = small(dropout=0.0)
     random = SampleRandom(5, BATCH.ids)
     with undisturbed(module):
-        x_adv = propose(ModelProblem(module), registry.bind("attacks", attack), attack, BATCH, threat, random)
+        x_adv = propose(module, Assault(attack, "tried", threat, random.seed, final_iterate=True), BATCH)
     module.train()
     # By a copy, for a pass in training mode moves the running statistics that the next images are crafted with.
     wanted = F.cross_entropy(deepcopy(module)(x_adv), BATCH.y, reduction="none")

@@ -98,7 +98,7 @@ def test_the_imports_are_seen() -> None:
 # --- directions
 
 FOUNDATION = {"harness.errors", "harness.types"}
-FIRST = FOUNDATION | {f"harness.{name}" for name in ("hookspecs", "coercion", "recipe", "config", "registry")}
+FIRST = FOUNDATION | {f"harness.{name}" for name in ("hookspecs", "coercion", "recipe", "layers", "config", "registry")}
 ALLOWED = {
     "harness.errors": set[str](),
     "harness.types": set[str](),
@@ -106,6 +106,7 @@ ALLOWED = {
     "harness.hookspecs": FOUNDATION,
     "harness.coercion": FOUNDATION,
     "harness.registry": FOUNDATION | {"harness.hookspecs"},
+    "harness.layers": FOUNDATION | {"harness.registry"},
     "harness.config": FIRST,
     "harness.plan": FIRST | {"harness.locating"},
     "harness.estimate": FIRST | {"harness.plan"},
@@ -130,8 +131,14 @@ def test_executors_are_started_by_the_flow_alone() -> None:
     assert importers <= {"harness.run", "harness.executors", "harness.executors.local"}
 
 
+STEPS = (
+    *("data", "training", "assault", "attacking", "doubting", "engine", "folding", "judging", "looking", "standing"),
+    *("statistics", "subject", "undisturbed", "validity"),
+)
+
+
 def test_steps_do_not_know_the_plan_nor_what_runs_them() -> None:
-    steps = [f"harness.{name}" for name in ("data", "training", "attacking", "judging", "validity", "statistics")]
+    steps = [f"harness.{name}" for name in STEPS]
     above = {"harness.plan", "harness.run", "harness.estimate", "harness.config", "cli"}
     for module in steps:
         assert not imported_by(module) & above, module
@@ -188,7 +195,7 @@ def test_there_are_no_import_cycles() -> None:
 # Component names that are words of the language, which the harness may use for something else.
 WORDS = {"clean", "none", "accuracy", "passes", "seconds", "perturbation"}
 # Packages whose version is recorded, and an example of what to type: nothing depends on them.
-NAMED = {("harness/provenance.py", "timm"), ("harness/provenance.py", "torchattacks"), ("harness/config.py", "pgd")}
+NAMED = {("harness/provenance.py", "timm"), ("harness/provenance.py", "torchattacks"), ("harness/layers.py", "pgd")}
 
 
 def test_the_harness_names_no_component() -> None:

@@ -14,10 +14,12 @@ from networks import Linear, batch_of, digits, images, small
 from torch import Tensor, nn
 
 from harness import validity
+from harness.assault import Assault
 from harness.data import Samples
 from harness.errors import BenchError
 from harness.hookspecs import hookimpl
-from harness.judging import Trial, judge, predict
+from harness.judging import Trial, judge
+from harness.looking import Look
 from harness.types import Batch, Outcome, Problem, Threat
 from plugins.attacks.clean import Clean
 from plugins.attacks.fgsm import FGSM
@@ -48,12 +50,14 @@ def judged(
     threat: Threat | None = THREAT,
     batch_size: int = 16,
 ) -> Outcome:
-    trial = Trial(module or small(), attack, "tried", threat, 0, batch_size)
-    return judge(trial, samples or images(40))
+    assault = Assault(attack, "tried", threat, 0, final_iterate=True)
+    return judge(Trial(module or small(), (assault,), batch_size), samples or images(40))
 
 
 def codes(outcome: Outcome, threat: Threat | None = THREAT) -> set[str]:
-    return {reason.code for reason in validity.own(outcome, threat)}
+    """Doubts about what the attack did; samples here are few, and untrained networks have strange gradients."""
+    about_the_model = {"few_samples", "gradient_not_ascending", "large_eps_not_chance"}
+    return {reason.code for reason in validity.own(outcome, threat)} - about_the_model
 
 
 def one_pixel(*values: int, labels: list[int]) -> Samples:
@@ -78,17 +82,19 @@ def test_outcomes_are_right_on_a_model_that_can_be_checked_by_hand() -> None:
     assert outcome.correct.tolist() == [True, False, False, True, False]
     assert outcome.linf.tolist() == pytest.approx([0.2, 0.2, 0.2, 0.2, 0.2], abs=1e-6)
     assert outcome.l2.tolist() == pytest.approx(outcome.linf.tolist())
-    assert outcome.forwards.tolist() == outcome.backwards.tolist() == [1.0] * 5
+    assert outcome.forwards.tolist() == [2.0] * 5  # one of them without the attack
+    assert outcome.backwards.tolist() == [1.0] * 5
     assert (outcome.linf.dtype, outcome.ids.dtype) == (np.float64, np.int64)
     assert codes(outcome) == {"over_budget"}  # held against a smaller budget than it had: the check does look
     assert codes(outcome, Threat("Linf", 0.2)) == set()
 
 
-def test_the_unperturbed_column_costs_nothing_and_has_no_budget() -> None:
+def test_the_unperturbed_column_costs_one_look_and_has_no_budget() -> None:
     outcome = judged(Clean(), threat=None)
     assert outcome.prediction.tolist() == outcome.clean_prediction.tolist()
     assert not outcome.linf.any()
-    assert not outcome.forwards.any()
+    assert outcome.forwards.tolist() == [1.0] * 40
+    assert not outcome.backwards.any()
     assert codes(outcome, None) == set()
 
 
@@ -221,10 +227,10 @@ class Broken(nn.Module):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda logits: logits * float("nan"), "nan: model: logits of 16 of 16"),
+        (lambda logits: logits * float("nan"), "nan: model: logits of 32 of 32"),
         (lambda logits: logits / 0, "nan: model"),
         (lambda logits: logits[:, None], "logits of shape"),
-        (lambda logits: logits[:3], r"logits of shape \(3, 5\); \(16, classes\)"),
+        (lambda logits: logits[:3], r"logits of shape \(3, 5\); \(32, classes\)"),
         (lambda logits: logits[:, 0], "logits of shape"),
     ],
 )
@@ -234,26 +240,30 @@ def test_a_model_without_usable_logits_is_refused(change: Callable[[Tensor], Ten
 
 
 def test_one_bad_image_is_counted_as_one() -> None:
+    batch = batch_of(images(16))
+
     def spoil(logits: Tensor) -> Tensor:
         logits[0, 0] = float("inf")
         return logits
 
     with pytest.raises(BenchError, match="logits of 1 of 16 images"):
-        predict(Broken(spoil), batch_of(images(16)).x)
+        Look(Broken(spoil), 16)(batch.x, batch, {}, gradient=False)
 
 
-def test_progress_tells_samples_done_and_accuracy_so_far() -> None:
-    told: list[tuple[int, float]] = []
-    trial = Trial(above_half(), Clean(), "clean", None, 0, 2)
-    judge(trial, one_pixel(0, 0, 255, labels=[0, 1, 1]), lambda done, rate: told.append((done, rate)))
-    assert told == [(2, 0.5), (3, 2 / 3)]
+def test_progress_tells_the_share_done_and_accuracy_so_far() -> None:
+    told: list[tuple[float, float]] = []
+    assault = Assault(Does(lambda problem, batch: 1 - batch.x), "tried", Threat("Linf", 1.0), 0)
+    trial = Trial(above_half(), (assault,), 2)
+    samples = one_pixel(0, 0, 0, 255, labels=[0, 0, 1, 1])  # three are right, and all of them fall
+    judge(trial, samples, lambda share, accuracy: told.append((share, accuracy)))
+    assert told == [(pytest.approx(2 / 3), 0.25), (1.0, 0.0)]
 
 
 def test_seconds_are_those_that_passed() -> None:
     import time
 
     outcome = judged(Does(lambda problem, batch: time.sleep(0.05) or batch.x), samples=images(32))
-    assert 0.1 <= outcome.seconds < 10
+    assert 0.1 <= outcome.seconds < 100
 
 
 @pytest.mark.slow

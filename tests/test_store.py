@@ -29,13 +29,14 @@ from sqlalchemy import create_engine, text
 
 from harness.errors import BenchError
 from harness.store.connecting import connect, writing
+from harness.store.details import Paired, cell_details, fits_by_label, paired, passes_by_sample, step_details
 from harness.store.location import locate
-from harness.store.migrating import configuration
-from harness.store.queries import cell_states, leaderboard, rates
+from harness.store.migrating import configuration, upgrade
+from harness.store.queries import cell_states, cells_by_key, leaderboard, rates
 from harness.store.reading import open_if_any, open_reader
 from harness.store.records import CellLabel, CellRecord, RunRecord, RunStatus, ScoreRecord, Sibling, StepRecord
 from harness.store.revisions import HEAD, REVISIONS
-from harness.store.rows import FLOATS, INTEGERS
+from harness.store.rows import FLOATS, INTEGERS, OPTIONAL_FLOATS, OPTIONAL_INTEGERS
 from harness.store.schema import metadata
 from harness.store.store import Store, open_store
 from harness.types import Outcome, Reason, Status, Verdict
@@ -141,6 +142,50 @@ def test_an_older_store_is_copied_and_migrated(tmp_path: Path) -> None:
         assert [name for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")] == [
             "alembic_version"
         ]
+
+
+FIRST_ROWS = (
+    "INSERT INTO runs VALUES ('old', '2025', '2025', 'ok', 'bench run', 'quick', 'cpu', '', '{}', '{}', '[]', '{}', 1, "
+    "'host')",
+    "INSERT INTO cells VALUES ('a', 'old', 'ok', NULL, 'ok', 1, 2.0, 4.0, 'cpu', 'subject', 'pgd', 'Linf', 0.03, 0, 1, "
+    "'[]', '[]', '2025', '{}')",
+    "INSERT INTO scores VALUES ('a', 'accuracy', 'accuracy-key', 0.5, 0.0, NULL, 1, 'fraction')",
+    "INSERT INTO outcomes VALUES ('a', 7, 0, 1, 1, 2, 0.03, 0.5, 10, 10, 0.03)",
+    "INSERT INTO reasons VALUES ('a', 'own', 0, 'few', 'suspect', 'few samples')",
+)
+
+
+def test_a_store_of_the_first_schema_keeps_its_rows(place: str) -> None:
+    engine = connect(locate(place))
+    with writing(engine, locate(place), "test") as connection:
+        upgrade(connection, "0001")
+        for statement in FIRST_ROWS:
+            connection.execute(text(statement))
+    engine.dispose()
+    with open_store(place) as store:
+        found = store.outcome("a")
+        assert (found.ids.tolist(), found.prediction.tolist(), found.facts) == ([7], [2], {})
+        assert [getattr(found, name) for name in OPTIONAL_INTEGERS + OPTIONAL_FLOATS] == [None] * 5
+        store.begin_run(run("r1"))
+        store.save_cell(cell("b"), outcome(target=np.arange(3)), [], [])
+    assert rows(place, "SELECT family, access, facts FROM cells WHERE key = 'a'") == [
+        {"family": "", "access": "", "facts": "{}"}
+    ]
+    assert [count(place, table) for table in ("cells", "scores", "outcomes", "reasons")] == [2, 1, 4, 1]
+    assert rows(place, "SELECT DISTINCT cell_key FROM outcomes WHERE target IS NULL") == [{"cell_key": "a"}]
+
+
+def test_a_store_can_go_back_to_the_first_schema_and_forth(place: str) -> None:
+    with open_store(place) as store:
+        store.begin_run(run("r1"))
+        store.save_cell(cell("a", family="f"), outcome(), [accuracy()], [])
+    engine = connect(locate(place))
+    with writing(engine, locate(place), "test") as connection:
+        command.downgrade(configuration(connection), "0001")
+        assert connection.execute(text("SELECT count(*) FROM outcomes")).scalar() == 3
+    engine.dispose()
+    open_store(place).close()
+    assert [count(place, table) for table in ("cells", "scores", "outcomes")] == [1, 1, 3]
 
 
 def test_a_newer_store_is_refused(place: str) -> None:
@@ -272,10 +317,18 @@ def outcomes(draw: st.DrawFn) -> Outcome:
     n = len(ids)
     whole = {name: np.array(draw(st.lists(integers, min_size=n, max_size=n)), np.int64) for name in INTEGERS}
     real = {name: np.array(draw(st.lists(counts, min_size=n, max_size=n)), np.float64) for name in FLOATS}
+    optional: dict[str, Any] = {
+        name: np.array(draw(st.lists(kind, min_size=n, max_size=n)), dtype) if n and draw(st.booleans()) else None
+        for names, kind, dtype in ((OPTIONAL_INTEGERS, integers, np.int64), (OPTIONAL_FLOATS, counts, np.float64))
+        for name in names
+    }
+    for name in OPTIONAL_FLOATS:  # a number for no sample at all is as if it had not been measured
+        optional[name] = None if optional[name] is None or np.isnan(optional[name]).all() else optional[name]
+    facts = draw(st.dictionaries(st.text(), st.none() | st.booleans() | integers | st.text(), max_size=3))
     notes = draw(st.lists(st.builds(Reason, st.text(), st.sampled_from(Verdict), st.text()), max_size=2))
     low, high, seconds = draw(counts), draw(counts), draw(st.floats(0.0, 1e9))
-    arrays: dict[str, Any] = {"ids": np.array(ids, np.int64), **whole, **real}
-    return Outcome(**arrays, proposal_low=low, proposal_high=high, seconds=seconds, notes=notes)
+    arrays: dict[str, Any] = {"ids": np.array(ids, np.int64), **whole, **real, **optional}
+    return Outcome(**arrays, proposal_low=low, proposal_high=high, seconds=seconds, notes=notes, facts=facts)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -290,6 +343,37 @@ def test_an_outcome_comes_back_bit_for_bit_and_in_order(store: Store, found: Out
             assert other.tobytes() == value.tobytes()
         else:
             assert other == value or (math.isnan(other) and math.isnan(value))
+
+
+def test_an_infinite_size_and_what_was_not_measured_come_back(store: Store) -> None:
+    nothing, some = np.full(3, math.nan), np.array([0.25, math.nan, 0.0])
+    store.save_cell(cell("a"), outcome(proposal_size=np.full(3, math.inf), l1=nothing, zero_gradients=some), [], [])
+    back = store.outcome("a")
+    assert np.isposinf(back.proposal_size).all()
+    assert back.l1 is None
+    assert back.zero_gradients is not None
+    np.testing.assert_array_equal(back.zero_gradients, some)
+
+
+def test_a_cell_is_verified_when_its_facts_say_so(store: Store, place: str) -> None:
+    said: dict[str, dict[str, Any]] = {"a": {"verified": np.True_}, "b": {"verified": "yes"}, "c": {}}
+    for key, facts in said.items():
+        store.save_cell(cell(key), outcome(facts=facts), [], [])
+    store.save_cell(cell("d", status=Status.FAILED), None, [], [])
+    with open_reader(place) as reader:
+        states = cell_states(reader, ["a", "b", "c", "d"])
+    assert [key for key, state in states.items() if state.verified] == ["a"]
+
+
+def test_the_newest_ok_cell_of_a_family_is_found(store: Store) -> None:
+    assert store.finished_in_family("") is None
+    store.save_cell(cell("stranger"), outcome(), [], [])
+    for key, created in (("a", "2025-01-02"), ("b", "2025-01-03"), ("c", "2025-01-01")):
+        store.save_cell(cell(key, family="f", created=created), outcome(), [], [])
+    store.save_cell(cell("d", status=Status.FAILED, family="f"), None, [], [])
+    assert store.finished_in_family("f") == "b"
+    assert store.finished_in_family("g") is None
+    assert store.finished_in_family("") is None
 
 
 def test_numpy_scalars_are_stored_as_numbers(store: Store, place: str) -> None:
@@ -377,8 +461,10 @@ def test_siblings_judge_each_other(store: Store, place: str) -> None:
     store.save_cell(cell("other", "pgd", subject="elsewhere"), outcome(), [accuracy(0.0)], [], relate)
     verdicts = "SELECT key, verdict FROM cells WHERE subject = 'subject' ORDER BY key"
     assert rows(place, verdicts) == [{"key": "a", "verdict": "suspect"}]
-    store.save_cell(cell("b", "fgsm"), outcome(), [accuracy(0.4)], [], relate)
+    known = {"access": "gradient", "family": "f"}
+    store.save_cell(cell("b", "fgsm", **known), outcome(), [accuracy(0.4)], [], relate)
     assert seen[-1][0] == Sibling("a", "pgd", "Linf", 8 / 255, 0.5, 3, ("fgsm",))
+    assert seen[-1][1] == Sibling("b", "fgsm", "Linf", 8 / 255, 0.4, 3, (), "gradient", "f")
     assert rows(place, verdicts) == [{"key": "a", "verdict": "invalid"}, {"key": "b", "verdict": "ok"}]
     store.save_cell(cell("b", "fgsm"), outcome(), [accuracy(0.6)], [], relate)  # the doubt is gone, its own stays
     assert rows(place, verdicts) == [{"key": "a", "verdict": "suspect"}, {"key": "b", "verdict": "ok"}]
@@ -491,6 +577,56 @@ def test_the_leaderboard_has_the_newest_result_of_each_coordinate(store: Store, 
         assert [score.value for row in leaderboard(reader, metric="queries") for score in row.scores] == [0.3]
         with pytest.raises(BenchError, match="no such name 'r3'; did you mean"):
             leaderboard(reader, run="r3")
+
+
+def test_cells_are_found_by_the_beginning_of_their_key(store: Store, place: str) -> None:
+    store.label_cells("r1", [label(0, "ab12"), label(1, "ab12", model="alias"), label(2, "ab99"), label(3, "cc")])
+    store.save_cell(cell("ab12"), outcome(), [accuracy(0.1)], [Reason("few", Verdict.SUSPECT, "few samples")])
+    with open_reader(place) as reader:
+        found = cells_by_key(reader, "ab1")
+        assert [(row.key, row.model, row.status) for row in found] == [("ab12", "small", "ok"), ("ab12", "alias", "ok")]
+        assert [(row.scores[0].value, row.reasons[0].code) for row in found] == [(0.1, "few")] * 2
+        assert [row.key for row in cells_by_key(reader, "ab")] == ["ab12", "ab12", "ab99"]
+        assert cells_by_key(reader, "b") == []
+
+
+def test_two_cells_are_counted_side_by_side(store: Store, place: str) -> None:
+    def judged(key: str, ids: list[int], right: list[int], labels: int = 0) -> None:
+        n = len(ids)
+        changes = {"ids": np.array(ids), "label": np.full(n, labels), "prediction": labels + 1 - np.array(right)}
+        store.save_cell(cell(key, n=n), outcome(n, **changes), [], [])
+
+    judged("a", [1, 2, 3, 4, 5], [1, 1, 1, 0, 0])
+    judged("b", [9, 5, 4, 3, 2], [1, 0, 1, 0, 1])
+    judged("c", [5, 4], [1, 1], labels=7)
+    judged("d", [99], [1])
+    with open_reader(place) as reader:
+        assert paired(reader, "a", "b") == Paired(shared=4, relabelled=0, both=1, a_only=1, b_only=1)
+        assert paired(reader, "a", "b").neither == 1
+        assert paired(reader, "a", "c").relabelled == 2
+        assert paired(reader, "a", "d") == Paired(0, 0, 0, 0, 0)
+
+
+def test_what_is_stored_of_one_cell(store: Store, place: str) -> None:
+    step = StepRecord(
+        "s1", "fit", "quick/small", Status.OK, "r1", "cpu", 8.0, document={"seed": 1}, created="2025-01-02"
+    )
+    store.save_step(step)
+    store.save_step(replace(step, key="s0", created="2025-01-01"))
+    store.save_step(replace(step, key="s2", status=Status.FAILED))
+    passes = {"forwards": np.array([1.0, math.nan, 3.0]), "backwards": np.full(3, math.nan)}
+    store.save_cell(cell("a", access="scores"), outcome(**passes), [], [])
+    with open_reader(place) as reader:
+        details = cell_details(reader, "a")
+        assert details is not None
+        assert (details["access"], details["command"], details["seconds"]) == ("scores", "bench run", 2.0)
+        assert cell_details(reader, "b") is None
+        assert passes_by_sample(reader, "a") == ([1.0, 3.0], [])
+        assert [step["key"] for step in fits_by_label(reader, "quick/small")] == ["s0", "s1"]
+        found = step_details(reader, "s1")
+        assert found is not None
+        assert json.loads(found["document"]) == {"seed": 1}
+        assert step_details(reader, "none") is None
 
 
 def test_rates_are_the_newest_measurements(store: Store, place: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,8 @@ def outcome(
 
 
 def verdicts(found: Outcome, threat: Threat | None = THREAT) -> dict[str, Verdict]:
-    return {reason.code: reason.verdict for reason in validity.own(found, threat)}
+    """Verdict by code; the few samples of these examples are the business of a test of their own."""
+    return {r.code: r.verdict for r in validity.own(found, threat) if r.code != "few_samples"}
 
 
 def test_a_sound_cell_has_no_reason() -> None:
@@ -42,7 +45,7 @@ def test_over_budget(size: float, due: bool) -> None:
 
 
 def test_over_budget_tells_how_many_and_how_far() -> None:
-    (reason,) = validity.own(outcome([0.1, 0.3, 0.2], kept=[0.1] * 3), THREAT)
+    reason = next(r for r in validity.own(outcome([0.1, 0.3, 0.2], kept=[0.1] * 3), THREAT) if r.code == "over_budget")
     assert reason.text.startswith("2 of 3 perturbations were over the budget Linf 0.1 before clipping, the largest 0.3")
 
 
@@ -85,12 +88,116 @@ def test_what_the_engine_noted_comes_first() -> None:
     note = Reason("buffers_changed", Verdict.SUSPECT, "...")
     found = outcome([0.5], kept=[0.1])
     found.notes.append(note)
-    assert [reason.code for reason in validity.own(found, THREAT)] == ["buffers_changed", "over_budget"]
+    codes = [reason.code for reason in validity.own(found, THREAT)]
+    assert codes == ["buffers_changed", "few_samples", "over_budget"]
+
+
+# --- what the engine measured
+
+
+def many(n: int = 400, right: float = 0.5, **measured: Any) -> Outcome:
+    """A cell of ``n`` samples of four classes in which a share ``right`` stands, with what was measured of it."""
+    label = np.arange(n) % 4
+    fell = np.arange(n) >= right * n
+    made = np.full(n, 0.1)
+    return Outcome(
+        ids=np.arange(n),
+        label=label,
+        clean_prediction=label.copy(),
+        prediction=np.where(fell, (label + 1) % 4, label),
+        linf=made,
+        l2=made,
+        forwards=made,
+        backwards=made,
+        proposal_size=made,
+        **measured,
+    )
+
+
+@pytest.mark.parametrize(("n", "right", "due"), [(10, 0.5, True), (80, 0.5, True), (120, 0.5, False), (40, 0.0, False)])
+def test_few_samples(n: int, right: float, due: bool) -> None:
+    codes = [reason.code for reason in validity.own(many(n, right), THREAT)]
+    assert codes == (["few_samples"] if due else [])
+
+
+@pytest.mark.parametrize(
+    ("share", "right", "due"), [(0.0, 0.5, False), (0.09, 0.5, False), (0.2, 0.5, True), (1.0, 0, False)]
+)
+def test_zero_gradients(share: float, right: float, due: bool) -> None:
+    """Of the samples that stand: where none does, the gradients were good enough."""
+    zero = np.where(np.arange(400) < 400 * share * right, 1.0, 0.0)
+    found = verdicts(many(right=right, zero_gradients=zero if right else np.ones(400)))
+    assert found == ({"zero_gradients": Verdict.SUSPECT} if due else {})
+
+
+def test_zero_gradients_are_no_matter_to_an_attack_that_sees_scores_only() -> None:
+    found = many(zero_gradients=np.ones(400), facts={"logit_gap": 1e4, "rising": 0.0, "repeat_difference": 1.0})
+    assert validity.own(found, THREAT, access="scores") == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [
+        ({"logit_gap": 49.0}, None),
+        ({"logit_gap": 51.0}, "saturated_logits"),
+        ({"rising": 0.95}, None),
+        ({"rising": 0.4}, "gradient_not_ascending"),
+        ({"repeat_difference": 1e-6}, None),
+        ({"repeat_difference": 0.01}, "random_predictions"),
+        (
+            {"rising": 0.4, "repeat_difference": 0.01},
+            "random_predictions",
+        ),  # of a random model nothing is to be expected
+        ({"precision_gap": 0.0019}, None),
+        ({"precision_gap": 0.0021}, "precision_gap"),
+        ({"checked_again": 400, "differing": 0}, None),
+        ({"checked_again": 400, "differing": 2}, "predictions_differ"),
+        ({"probed": 100, "probe_fooled": 5}, None),
+        ({"probed": 100, "probe_fooled": 6}, "black_box_stronger"),
+        ({"probed": 3, "probe_fooled": 2}, None),
+        ({"unlimited": 100, "unlimited_left": 30}, None),
+        ({"unlimited": 100, "unlimited_left": 60}, "large_eps_not_chance"),
+    ],
+)
+def test_what_was_measured_is_a_doubt_from_its_threshold_on(facts: dict[str, Any], code: str | None) -> None:
+    assert verdicts(many(facts=facts)) == ({code: Verdict.SUSPECT} if code else {})
+
+
+def test_random_predictions_are_no_doubt_where_the_attack_averages() -> None:
+    assert validity.own(many(facts={"repeat_difference": 0.5}), THREAT, draws=20) == []
+
+
+@pytest.mark.parametrize(("restored", "due"), [(0, False), (2, False), (8, True)])
+def test_quantised_weaker(restored: int, due: bool) -> None:
+    found = many()
+    rounded = found.prediction.copy()
+    rounded[200 : 200 + restored] = found.label[200 : 200 + restored]
+    found.quantised_prediction = rounded
+    assert verdicts(found) == ({"quantised_weaker": Verdict.SUSPECT} if due else {})
+
+
+@pytest.mark.parametrize(("eps", "right", "due"), [(0.4, 0.9, False), (0.5, 0.9, True), (0.5, 0.25, False)])
+def test_a_cell_of_large_eps_is_held_against_chance(eps: float, right: float, due: bool) -> None:
+    found = verdicts(many(right=right), Threat("Linf", eps))
+    assert found == ({"large_eps_not_chance": Verdict.SUSPECT} if due else {})
+
+
+def test_a_minimum_norm_attack_has_no_budget_to_keep() -> None:
+    found = many()
+    found.proposal_size = np.where(np.arange(400) < 200, np.inf, 0.7)
+    assert "over_budget" in verdicts(found)
+    found.proposal_prediction = found.prediction
+    assert verdicts(found) == {}
+
+
+# --- siblings
 
 
 def sibling(attack: str, accuracy: float, eps: float | None = 0.1, norm: str | None = "Linf") -> Sibling:
     stronger = {"pgd": ("fgsm",), "strongest": ("fgsm", "pgd")}.get(attack, ())
-    return Sibling(f"{attack} {norm} {eps}", attack, norm, eps, accuracy, 1000, stronger)
+    access = {"clean": "", "square": "scores"}.get(attack, "gradient")
+    key = f"{attack} {norm} {eps}"
+    return Sibling(key, attack, norm, eps, accuracy, 1000, stronger, access=access, family=f"{attack} {norm}")
 
 
 def related(*cells: Sibling) -> dict[str, list[str]]:
@@ -135,3 +242,31 @@ def test_of_several_stronger_ones_the_strongest_is_named() -> None:
     found = validity.siblings([sibling("fgsm", 0.4), sibling("pgd", 0.2), sibling("strongest", 0.5)])
     (reason,) = found["strongest Linf 0.1"]
     assert (reason.code, reason.verdict) == ("weaker_than_pgd", Verdict.SUSPECT)
+
+
+@pytest.mark.parametrize(("accuracy", "due"), [(0.3, False), (0.296, False), (0.29, True)])
+def test_an_attack_without_gradients_that_beats_one_with_them(accuracy: float, due: bool) -> None:
+    found = related(CLEAN, sibling("fgsm", 0.4), sibling("pgd", 0.3), sibling("square", accuracy))
+    assert found == ({"pgd Linf 0.1": ["black_box_stronger"]} if due else {})
+
+
+def test_a_single_step_may_be_beaten_without_gradients() -> None:
+    assert related(sibling("fgsm", 0.4), sibling("square", 0.1)) == {}
+    assert related(sibling("pgd", 0.4), sibling("square", 0.1, eps=0.2)) == {}
+
+
+@pytest.mark.parametrize(("accuracy", "due"), [(0.3, False), (0.304, False), (0.31, True)])
+def test_accuracy_that_rises_with_eps(accuracy: float, due: bool) -> None:
+    found = related(sibling("fgsm", 0.3, eps=0.1), sibling("fgsm", accuracy, eps=0.2))
+    assert found == ({"fgsm Linf 0.2": ["eps_not_falling"]} if due else {})
+
+
+def test_curves_of_other_attacks_are_not_compared() -> None:
+    assert related(sibling("fgsm", 0.1, eps=0.1), sibling("pgd", 0.3, eps=0.2)) == {}
+    assert related(sibling("fgsm", 0.1, eps=0.1, norm="L2"), sibling("fgsm", 0.3, eps=0.2)) == {}
+
+
+@pytest.mark.parametrize(("accuracy", "due"), [(0.8, False), (0.797, False), (0.7, True)])
+def test_a_budget_of_zero_must_leave_the_clean_accuracy(accuracy: float, due: bool) -> None:
+    found = related(CLEAN, sibling("fgsm", accuracy, eps=0.0))
+    assert found == ({"fgsm Linf 0.0": ["eps_zero_not_clean"]} if due else {})

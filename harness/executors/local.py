@@ -14,16 +14,20 @@ from torch import nn
 
 from harness import data, registry, training, validity
 from harness.artifacts import Artifacts, Tensors
+from harness.assault import Assault
+from harness.config import AttackConfig, RunSettings
 from harness.errors import BenchError
 from harness.estimate import Estimate
-from harness.judging import Trial, judge
+from harness.judging import Trial, at_budget, judge
 from harness.plan import CellStep, DataStep, FitStep, HardenStep, TrainingStep
 from harness.progress import Reporter, percent
 from harness.randomness import derive, generators_kept, seed_generators
 from harness.recipe import Recipe
 from harness.store.records import CellRecord, CellState, ScoreRecord, StepRecord
 from harness.store.store import Store
+from harness.subject import PROBES, Subject, examine
 from harness.types import Outcome, Preparation, Status
+from harness.undisturbed import undisturbed
 from harness.weights import transfer
 
 
@@ -41,20 +45,23 @@ class Local:
     reporter: Reporter
     estimate: Estimate
     device: torch.device
-    batch_size: int
+    settings: RunSettings
     metrics: Mapping[str, Any]
+    probe: AttackConfig | None = None
     fresh: bool = False
     _data: dict[str, data.Data] = field(default_factory=dict)
     _failed: dict[str, str] = field(default_factory=dict)
     _made: set[str] = field(default_factory=set)
     _module: tuple[str, nn.Module] | None = None
+    _subject: tuple[str, Subject] | None = None
 
     def run(self, cell: CellStep, state: CellState | None) -> Status:
         """Brings one cell to its end and stores it; what was stored before is completed, not repeated."""
         if cell.skip or cell.fault:
             return self._put_aside(cell, Status.SKIPPED if cell.skip else Status.FAILED, cell.skip or cell.fault)
         try:
-            if state and state.status is Status.OK and not self.fresh:
+            unverified = self.settings.verify and not (state and state.verified)
+            if state and state.status is Status.OK and not self.fresh and not unverified:
                 self._measure_again(cell, state)
             else:
                 self._attack(cell)
@@ -68,24 +75,74 @@ class Local:
             self._put_aside(cell, Status.INTERRUPTED, "the run was interrupted before this cell was finished")
 
     def _attack(self, cell: CellStep) -> None:
-        module = self._hardened_module(cell.hardened)
-        samples = self._load(cell.hardened.fit.data).splits["test"].limited(cell.n)
-        self.reporter.step(cell.label, self.estimate.step(cell))
-        seed = derive(cell.seed, "attack", cell.attack.component_name)
-        trial = Trial(module, cell.attack.component, cell.attack.name, cell.threat, seed, self.batch_size)
-        outcome = judge(
-            trial,
-            samples,
-            lambda done, right: self.reporter.advance(done / len(samples), f"accuracy {percent(right)}"),
-        )
-        reasons = validity.own(outcome, cell.threat)
+        outcome = self._outcome(cell)
+        draws = min(part.eot for part in cell.attack.parts)
+        reasons = validity.own(outcome, cell.threat, access=cell.attack.access, draws=draws)
         scores = [self._score(name, cell, outcome) for name in cell.metrics]
-        record = self._record(cell, Status.OK, n=len(samples), seconds=outcome.seconds, passes=cell.passes)
+        passes = float(outcome.forwards.sum() + outcome.backwards.sum()) / 2
+        record = self._record(cell, Status.OK, n=cell.n, seconds=outcome.seconds, passes=passes)
         self.store.save_cell(record, outcome, scores, reasons, validity.siblings)
         accuracy = next((s for s in scores if s.metric == "accuracy"), None)
         text = f"{percent(accuracy.value)} accuracy, n = {accuracy.n}, " if accuracy else ""
         doubts = f" [{', '.join(reason.code for reason in reasons)}]" if reasons else ""
         self.reporter.say(f"{cell.label}: {text}{outcome.seconds:.1f} s{doubts}")
+
+    def _outcome(self, cell: CellStep) -> Outcome:
+        """What the judge says of a cell: from another budget's run where one search answers for all, else attacked."""
+        if cell.attack.minimum_norm and cell.threat and not self.fresh:
+            found = self.store.finished_in_family(cell.family)
+            if found is not None:
+                outcome = self.store.outcome(found)
+                if outcome.facts.get("verified") or not self.settings.verify:
+                    return at_budget(outcome, cell.threat)
+        module = self._hardened_module(cell.hardened)
+        samples = self._load(cell.hardened.fit.data).splits["test"].limited(cell.n)
+        self.reporter.step(cell.label, self.estimate.step(cell))
+        trial = Trial(
+            module,
+            [self._assault(cell, part) for part in cell.attack.parts],
+            self.settings.batch_size,
+            crafted_on=self._fitted_module(cell.surrogate) if cell.surrogate else None,
+            before=self._before(cell),
+            verify=self.settings.verify,
+            probe=self._assault(cell, self.probe) if self.probe and cell.threat else None,
+            subject=self._examined(cell.hardened, module, samples),
+        )
+        return judge(trial, samples, lambda share, right: self.reporter.advance(share, f"accuracy {percent(right)}"))
+
+    def _assault(self, cell: CellStep, part: AttackConfig) -> Assault:
+        run = self.settings
+        return Assault(
+            part.component,
+            part.name,
+            cell.threat,
+            derive(cell.seed, "attack", part.component_name),
+            draws=part.eot,
+            final_iterate=run.final_iterate,
+            query_budget=run.query_budget,
+            precision=run.precision,
+        )
+
+    def _before(self, cell: CellStep) -> Outcome | None:
+        """The outcome at the next smaller eps. Raises BenchError where there is none: the key says that it counts."""
+        if cell.before is None:
+            return None
+        try:
+            return self.store.outcome(cell.before.key)
+        except ValueError as error:
+            assert cell.before.threat is not None
+            raise BenchError(
+                f"eps {cell.before.threat.eps:.4g} of the same curve comes first and has no result ({error}); mend "
+                "that cell or leave its eps out"
+            ) from error
+
+    def _examined(self, step: HardenStep, module: nn.Module, samples: data.Samples) -> Subject:
+        if self._subject is None or self._subject[0] != step.key:
+            with undisturbed(module):
+                seed_generators(derive(step.seed, "examine"))
+                batch = samples.take(torch.arange(min(PROBES, len(samples)), device=samples.labels.device))
+                self._subject = (step.key, examine(module, batch))
+        return self._subject[1]
 
     def _measure_again(self, cell: CellStep, state: CellState) -> None:
         """Takes the metrics that a finished cell does not have yet, from its stored outcomes."""
@@ -121,7 +178,9 @@ class Local:
             attack=cell.attack.component_name,
             norm=threat.norm if threat else None,
             eps=threat.eps if threat else None,
-            stronger_than=getattr(cell.attack.component, "stronger_than", ()),
+            stronger_than=() if cell.attack.fault else cell.attack.stronger_than,
+            family=cell.family,
+            access="" if cell.attack.fault or threat is None else cell.attack.access,
             document=document,
             **facts,
         )
@@ -139,6 +198,13 @@ class Local:
             module = hooks.wrap(module=module).to(self.device)
         self._module = (step.key, module.eval())
         return module
+
+    def _fitted_module(self, step: FitStep) -> nn.Module:
+        """An undefended model with its weights, in evaluation mode, to make images on."""
+        tensors = self._fit(step)
+        module = self._build(step)
+        module.load_state_dict(tensors)
+        return module.eval()
 
     def _fit(self, step: FitStep) -> Tensors:
         return self._once(step, partial(self._train_fit, step))
@@ -187,7 +253,7 @@ class Local:
                 seed,
                 checkpoint,
                 objective,
-                self.batch_size,
+                self.settings.batch_size,
                 on_batch,
                 on_epoch,
             )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from harness import coercion, config, registry
+from harness import coercion, config, layers, registry
 from harness.errors import unknown
 from harness.recipe import Recipe
 from harness.report.columns import columns
@@ -20,8 +20,8 @@ def listing(kind: str | None, profile: str, path: str | None) -> str:
     """Names by kind with the component behind each and the distribution it comes from. Imports no plugin."""
     if kind is not None and kind not in SECTIONS:
         raise unknown("bench list", kind, SECTIONS)
-    tables = config.read(path)
-    shown = config.profiled(tables, profile)
+    tables = layers.read(path)
+    shown = layers.profiled(tables, profile)
     parts = [
         _section(section, tables if section == "profiles" else shown) for section in ([kind] if kind else SECTIONS)
     ]
@@ -32,9 +32,9 @@ def description(kind: str, name: str, profile: str, path: str | None, settings: 
     """Docstring, source, and each parameter with type, default and the value that this configuration gives it."""
     if kind not in KINDS:
         raise unknown("bench info", kind, KINDS)
-    tables = config.with_settings(config.profiled(config.read(path), profile), settings)
-    if name not in config.available(tables, kind):
-        raise unknown(kind, name, config.available(tables, kind))
+    tables = layers.with_settings(layers.profiled(layers.read(path), profile), settings)
+    if name not in layers.available(tables, kind):
+        raise unknown(kind, name, layers.available(tables, kind))
     made = config.configure(tables, kind, name)
     found = registry.find(kind, made.component_name)
     lines = [
@@ -62,13 +62,13 @@ def description(kind: str, name: str, profile: str, path: str | None, settings: 
     return "\n".join(lines)
 
 
-def _section(section: str, tables: config.Table) -> str:
+def _section(section: str, tables: layers.Table) -> str:
     if section not in KINDS:
         entries = tables.get(section, {})
         return "\n".join([section, *(f"  {name}{_about(section, entries[name])}" for name in entries)])
     rows = []
-    for name in config.available(tables, section):
-        component = config.entry(tables, section, name)["component"]
+    for name in layers.available(tables, section):
+        component = layers.entry(tables, section, name)["component"]
         known = component in registry.names(section)
         origin = registry.find(section, component).distribution if known else "not installed"
         rows.append(
@@ -77,7 +77,7 @@ def _section(section: str, tables: config.Table) -> str:
     return "\n".join([section, columns(rows)])
 
 
-def _about(section: str, table: config.Table) -> str:
+def _about(section: str, table: layers.Table) -> str:
     if section == "profiles":
         about = table.get("run", {}).get("about", "")
         return f": {about}" if about else ""

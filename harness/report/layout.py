@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from harness.report.against import Against, coordinate
 from harness.report.formats import Cell, Column, Grid, Line
 from harness.store.queries import Row, StoredScore
 
@@ -49,15 +50,21 @@ def published(row: Row, reference: Reference) -> float | None:
     return reference.get(row.model, {}).get(row.defense, {}).get(row.attack)
 
 
-def layout(rows: Sequence[Row], metric: str, reference: Reference, limit: int) -> list[Grid]:
-    """One grid a profile, of at most ``limit`` models in all (0: no limit). References belong to accuracy alone."""
+def layout(
+    rows: Sequence[Row], metric: str, reference: Reference, limit: int, against: Against | None = None
+) -> list[Grid]:
+    """One grid a profile, of at most ``limit`` models in all (0: no limit).
+
+    References and differences to a base model belong to accuracy alone.
+    """
     profiles: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
         profiles[row.profile].append(row)
     grids, left = [], limit
     for found in profiles.values():
         section = _sort(found, metric)
-        grids.append(_grid(section, reference if metric == "accuracy" else {}, left if limit else None))
+        beside = (reference, against) if metric == "accuracy" else ({}, None)
+        grids.append(_grid(section, *beside, left if limit else None))
         left = max(0, left - len(section.lines))
     return grids
 
@@ -85,7 +92,7 @@ def _sort(rows: Sequence[Row], metric: str) -> Section:
     )
 
 
-def _grid(section: Section, reference: Reference, limit: int | None) -> Grid:
+def _grid(section: Section, reference: Reference, against: Against | None, limit: int | None) -> Grid:
     shown = list(section.lines)[:limit]
     several = len(section.datasets) > 1
     lines: list[Line] = []
@@ -93,12 +100,13 @@ def _grid(section: Section, reference: Reference, limit: int | None) -> Grid:
         stub = line if several else line[1:]
         lines.append(Line(stub, [_cell(section.lines[line].get(slot, ()), section.metric) for slot in section.slots]))
         lines += _reference_lines(section, line, reference, len(stub))
+        lines += _against_lines(section, line, against, len(stub))
     return Grid(
         title=_title(section, shown),
         stub=("dataset", "model") if several else ("model",),
         columns=[Column(slot.defense, slot.attack, _threat(section, slot)) for slot in section.slots],
         lines=lines,
-        notes=[*_notes(section, shown, limit), *_more(len(section.lines) - len(shown))],
+        notes=[*_against_notes(against), *_notes(section, shown, limit), *_more(len(section.lines) - len(shown))],
     )
 
 
@@ -153,18 +161,44 @@ def _reference_lines(section: Section, line: tuple[str, str], reference: Referen
         target = published(rows[0], reference) if rows else None
         values = [score.value for row in rows for score in row.scores if score.metric == section.metric]
         known = "" if target is None else f"{target:.1f}"
-        points = "" if target is None or not values else _points(100 * math.fsum(values) / len(values) - target)
+        points = "" if target is None or not values else points_text(100 * math.fsum(values) / len(values) - target)
         published_cells.append(Cell(known, known))
         differences.append(Cell(points, points))
     blank = ("",) * (width - 1)
     return [Line((*blank, "  reference"), published_cells), Line((*blank, "  difference"), differences)]
 
 
-def _points(difference: float) -> str:
-    return f"{round(difference, 1) + 0.0:+.1f}"  # adding zero turns -0.0 into +0.0
+def _against_lines(section: Section, line: tuple[str, str], against: Against | None, width: int) -> list[Line]:
+    """How far a model's line is from the base's, in points; over several seeds their mean, marked if each differs."""
+    contrasts = against.contrasts if against else {}
+    cells = []
+    for slot in section.slots:
+        rows = section.lines[line].get(slot, [])
+        found = [contrasts[coordinate(row)] for row in rows if coordinate(row) in contrasts]
+        mark = "*" if all(contrast.significant for contrast in found) else ""
+        mean = 100 * math.fsum(contrast.difference for contrast in found) / len(found) if found else None
+        text = "" if mean is None else points_text(mean) + mark
+        cells.append(Cell(text, text))
+    return [Line((*("",) * (width - 1), "  vs base"), cells)] if any(cell.full for cell in cells) else []
+
+
+def _against_notes(against: Against | None) -> Iterator[str]:
+    if against and not against.contrasts:
+        yield f"vs base: no other model was measured on the samples of {against.base}"
+    elif against:
+        family = f"all {count} differences" if (count := len(against.contrasts)) > 1 else "the one difference"
+        yield (
+            f"vs base: points more or less than {against.base} in the same column, on the same samples; * p < 0.05 "
+            f"(McNemar's test, Holm-adjusted over {family} of the table)"
+        )
 
 
 # --- words
+
+
+def points_text(difference: float) -> str:
+    """A difference in points with its sign and one decimal."""
+    return f"{round(difference, 1) + 0.0:+.1f}"  # adding zero turns -0.0 into +0.0
 
 
 def eps_text(eps: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness import config
+from harness import layers
 from harness.coercion import coerce
 from harness.errors import unknown
 from harness.report.layout import Reference
@@ -13,7 +13,7 @@ def published(name: str, registry: str | None = None) -> Reference:
 
     Raises BenchError for a name that the registry does not have, and for figures that are none.
     """
-    references = config.read(registry).get("references", {})
+    references = layers.read(registry).get("references", {})
     if name not in references:
         raise unknown("--reference", name, references)
     found: Reference = coerce(references[name], Reference, f"references.{name}")

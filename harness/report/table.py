@@ -2,8 +2,9 @@
 
 JSON is a list of objects, one a cell and metric, CSV the same columns (``FIELDS``): profile, dataset, model, defense,
 attack, norm (null for an unperturbed attack), eps, seed, metric, value, low, high, n, unit, status, verdict, reasons
-(a list of {code, verdict, text}), reference (a fraction or null), key, run. A cell without numbers is one object
-whose value, low and high are null and whose first reason says why.
+(a list of {code, verdict, text}), reference (a fraction or null), key, run, against_difference (a fraction or null),
+against_p (or null). A cell without numbers is one object whose value, low and high are null and whose first reason
+says why.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from io import StringIO
 from typing import Any
 
 from harness.errors import unknown
+from harness.report.against import Against, coordinate
 from harness.report.formats import latex, markdown, terminal
 from harness.report.layout import Reference, layout, published
 from harness.store.queries import Row
@@ -22,7 +24,7 @@ from harness.store.queries import Row
 FORMATS = ("rich", "markdown", "latex", "csv", "json")
 FIELDS = (
     *("profile", "dataset", "model", "defense", "attack", "norm", "eps", "seed", "metric", "value", "low", "high"),
-    *("n", "unit", "status", "verdict", "reasons", "reference", "key", "run"),
+    *("n", "unit", "status", "verdict", "reasons", "reference", "key", "run", "against_difference", "against_p"),
 )
 
 
@@ -32,6 +34,7 @@ def render(
     format: str,
     metric: str | None = None,
     reference: Reference | None = None,
+    against: Against | None = None,
     width: int | None = None,
     rows_limit: int = 100,
     color: bool = False,
@@ -45,10 +48,10 @@ def render(
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     if format in ("json", "csv"):
-        objects = list(flat(rows, metric, reference))
+        objects = list(flat(rows, metric, reference, against))
         return _json(objects) if format == "json" else _csv(objects)
     limit = rows_limit if format == "rich" else 0
-    grids = layout(rows, metric or "accuracy", reference or {}, limit)
+    grids = layout(rows, metric or "accuracy", reference or {}, limit, against)
     if not grids:
         return "no cells"
     if format == "rich":
@@ -62,7 +65,10 @@ def metric_read(format: str, metric: str | None) -> str | None:
 
 
 def flat(
-    rows: Iterable[Row], metric: str | None = None, reference: Reference | None = None
+    rows: Iterable[Row],
+    metric: str | None = None,
+    reference: Reference | None = None,
+    against: Against | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One mapping with the keys ``FIELDS`` for each cell and metric; see the head of this file."""
     for row in rows:
@@ -71,6 +77,7 @@ def flat(
         for score in found or (None,):
             name = score.metric if score else metric or "accuracy"
             percent = published(row, reference or {}) if name == "accuracy" else None
+            contrast = against.contrasts.get(coordinate(row)) if against and name == "accuracy" else None
             yield {
                 **{field: getattr(row, field) for field in FIELDS[:8]},
                 "metric": name,
@@ -85,6 +92,8 @@ def flat(
                 "reference": None if percent is None else round(percent / 100, 10),
                 "key": row.key,
                 "run": row.run,
+                "against_difference": contrast.difference if contrast else None,
+                "against_p": contrast.p if contrast else None,
             }
 
 

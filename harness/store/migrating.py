@@ -1,7 +1,7 @@
 """Bring a store to the newest schema. Imports alembic (about a second), so only when there is something to do.
 
-To add a revision: change ``schema.py``, then ``python -m harness.store.migrating 0002 "what changes"``, read the file
-it wrote, and append ``"0002"`` to ``REVISIONS``.
+To add a revision: change ``schema.py``, then ``python -m harness.store.migrating 0003 "what changes"``, read the file
+it wrote, and append ``"0003"`` to ``REVISIONS``.
 """
 
 from __future__ import annotations

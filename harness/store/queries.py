@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness.errors import unknown
@@ -116,15 +117,12 @@ def leaderboard(
     wanted = {"profile": profile, "run_id": run, "dataset": dataset, "model": model}
     wanted |= {"defense": defense, "attack": attack}
     labels = {name: value for name, value in wanted.items() if value is not None}
-    where = _where(f"rc.{name} = :{name}" for name in labels)
-    labelled = [LABELLED.format(where=where)] if labels else []
-    cells = _newest(reader.tuples(LABELS.format(where=where), **labels))
-    doubts = _reasons(reader.tuples(REASONS.format(where=_where(labelled)), **labels))
-    labelled = ["value IS NOT NULL", *labelled]  # a metric that does not apply is stored and not shown
-    if metric is not None:
-        labelled, labels = ["metric = :metric", *labelled], labels | {"metric": metric}
-    scores = _scores(reader.tuples(SCORES.format(where=_where(labelled)), **labels))
-    return [_row(cell, scores, doubts) for cell in cells]
+    return _rows(reader, _where(f"rc.{name} = :{name}" for name in labels), labels, metric, _newest)
+
+
+def cells_by_key(reader: Reader, beginning: str) -> list[Row]:
+    """Every label, oldest first, of the cells whose content key begins so (hexadecimal: no character is special)."""
+    return _rows(reader, _where(["rc.cell_key LIKE :beginning"]), {"beginning": f"{beginning}%"}, None, list)
 
 
 def check_names(reader: Reader, *, profile: str | None, metric: str | None) -> None:
@@ -142,6 +140,24 @@ def rates(reader: Reader) -> dict[tuple[str, str, str], float]:
     """
     found = {(row["kind"], row["label"], row["device"]): row["rate"] for row in reader.rows(STEP_RATES)}
     return found | {("attack", row["model"], row["device"]): row["rate"] for row in reader.rows(ATTACK_RATES)}
+
+
+def _rows(
+    reader: Reader,
+    where: str,
+    labels: Mapping[str, Any],
+    metric: str | None,
+    chosen: Callable[[Iterable[Columns]], Iterable[Columns]],
+) -> list[Row]:
+    """Labelled cells with their doubts and scores; ``where`` is about ``rc``, its parameters are ``labels``."""
+    labelled = [LABELLED.format(where=where)] if where else []
+    cells = chosen(reader.tuples(LABELS.format(where=where), **labels))
+    doubts = _reasons(reader.tuples(REASONS.format(where=_where(labelled)), **labels))
+    labelled = ["value IS NOT NULL", *labelled]  # a metric that does not apply is stored and not shown
+    if metric is not None:
+        labelled, labels = ["metric = :metric", *labelled], {**labels, "metric": metric}
+    scores = _scores(reader.tuples(SCORES.format(where=_where(labelled)), **labels))
+    return [_row(cell, scores, doubts) for cell in cells]
 
 
 def _check_run(reader: Reader, run: str) -> None:
@@ -193,14 +209,18 @@ def _row(cell: Columns, scores: Mapping[str, list[StoredScore]], doubts: Mapping
 
 
 def cell_states(reader: Reader, keys: Sequence[str]) -> dict[str, CellState]:
-    """Status and the scores' content keys, by the metric's name, of those cells that exist."""
-    status: dict[str, Status] = {}
+    """Status, the scores' content keys by the metric's name, and whether verified, of those cells that exist."""
+    status: dict[str, tuple[Status, bool]] = {}
     measured: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for begin in range(0, len(keys), CHUNK):
         chunk = {f"k{i}": key for i, key in enumerate(keys[begin : begin + CHUNK])}
         names = ", ".join(f":{name}" for name in chunk)
-        rows = reader.rows(f"SELECT key, status FROM cells WHERE key IN ({names})", **chunk)
-        status.update((row["key"], Status(row["status"])) for row in rows)
+        rows = reader.rows(f"SELECT key, status, facts FROM cells WHERE key IN ({names})", **chunk)
+        status.update((row["key"], (Status(row["status"]), _verified(row["facts"]))) for row in rows)
         for row in reader.rows(f"SELECT cell_key, metric, metric_key FROM scores WHERE cell_key IN ({names})", **chunk):
             measured[row["cell_key"]][row["metric"]] = row["metric_key"]
-    return {key: CellState(value, measured[key]) for key, value in status.items()}
+    return {key: CellState(value, measured[key], verified) for key, (value, verified) in status.items()}
+
+
+def _verified(facts: str) -> bool:
+    return json.loads(facts).get("verified") is True

@@ -67,20 +67,25 @@ class CellLabel(NamedTuple):
 
 
 class CellState(NamedTuple):
-    """What the store already has of a cell: its status, and its scores' content keys by the metric's name."""
+    """What the store already has of a cell: its status, its scores' content keys by the metric's name.
+
+    ``verified`` says that its facts tell so.
+    """
 
     status: Status
     metrics: Mapping[str, str]
+    verified: bool = False
 
 
 @dataclass(frozen=True)
 class CellRecord:
     """One attacked cell, under its content key.
 
-    ``subject`` is shared by the cells that attack the same weights on the same samples; ``attack`` is the component's
-    name and ``stronger_than`` the components it must beat. ``n`` samples were judged (0 where there are no numbers),
-    ``passes`` forward and backward passes were spent in ``seconds``. ``document`` is what the key was made from.
-    ``reason`` says why a cell is not ok.
+    ``subject`` is shared by the cells that attack the same weights on the same samples, ``family`` by those among them
+    that differ in eps alone; ``attack`` is the component's name and ``stronger_than`` the components it must beat.
+    ``access`` is what the attack may see of the model: "gradient", "scores", or "" where nothing is attacked. ``n``
+    samples were judged (0 where there are no numbers), ``passes`` forward and backward passes were spent in
+    ``seconds``. ``document`` is what the key was made from. ``reason`` says why a cell is not ok.
     """
 
     key: str
@@ -98,6 +103,8 @@ class CellRecord:
     reason: str | None = None
     document: Mapping[str, Any] = field(default_factory=dict)
     created: str = field(default_factory=now)
+    family: str = ""
+    access: str = ""
 
 
 class ScoreRecord(NamedTuple):
@@ -136,7 +143,10 @@ class StepRecord:
 
 
 class Sibling(NamedTuple):
-    """A cell as its siblings see it: same weights, same samples, another attack or budget. ``accuracy`` in [0, 1]."""
+    """A cell as its siblings see it: same weights, same samples, another attack or budget. ``accuracy`` in [0, 1].
+
+    ``access`` and ``family`` as in ``CellRecord``.
+    """
 
     key: str
     attack: str
@@ -145,3 +155,5 @@ class Sibling(NamedTuple):
     accuracy: float
     n: int
     stronger_than: tuple[str, ...]
+    access: str = ""
+    family: str = ""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 INTEGERS = ("label", "clean_prediction", "prediction")
 FLOATS = ("linf", "l2", "forwards", "backwards", "proposal_size")
+OPTIONAL_INTEGERS = ("quantised_prediction", "target", "proposal_prediction")
+OPTIONAL_FLOATS = ("l1", "zero_gradients")
 
 
 def to_json(value: Any) -> str:
@@ -23,6 +25,8 @@ def to_json(value: Any) -> str:
 
 
 def _finite(value: Any) -> Any:
+    if hasattr(value, "item"):
+        value = value.item()  # numpy's scalars are no JSON
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
@@ -52,6 +56,7 @@ def cell_row(cell: CellRecord, outcome: Outcome | None, reasons: Sequence[Reason
         "proposal_low": None if outcome is None else outcome.proposal_low,
         "proposal_high": None if outcome is None else outcome.proposal_high,
         "notes": to_json([] if outcome is None else [tuple(note) for note in outcome.notes]),
+        "facts": to_json({} if outcome is None else outcome.facts),
     }
 
 
@@ -84,20 +89,36 @@ def reason_rows(cell_key: str, scope: str, reasons: Sequence[Reason]) -> list[di
 
 def outcome_rows(cell_key: str, outcome: Outcome) -> list[dict[str, Any]]:
     """One row a sample, numbered in the order of the arrays. Raises ValueError unless all arrays have length N."""
-    names = ("sample_id", *INTEGERS, *FLOATS)
+    names = ("sample_id", *INTEGERS, *FLOATS, *OPTIONAL_INTEGERS, *OPTIONAL_FLOATS)
     columns = [outcome.ids.tolist(), *(getattr(outcome, name).tolist() for name in INTEGERS + FLOATS)]
+    columns += [_optional(outcome, name) for name in OPTIONAL_INTEGERS + OPTIONAL_FLOATS]
     return [
         {"cell_key": cell_key, "position": position, **dict(zip(names, values, strict=True))}
         for position, values in enumerate(zip(*columns, strict=True))
     ]
 
 
+def _optional(outcome: Outcome, name: str) -> list[Any]:
+    """A column that need not have been measured. NaN becomes NULL in every database, not in SQLite alone."""
+    values = getattr(outcome, name)
+    if values is None:
+        return [None] * len(outcome.ids)
+    return [None if math.isnan(value) else value for value in values.tolist()]
+
+
 def to_outcome(cell: DatabaseRow[Any], samples: Sequence[DatabaseRow[Any]]) -> Outcome:
-    """Rebuild what ``outcome_rows`` and ``cell_row`` took apart; ``samples`` in order of position."""
+    """Rebuild what ``outcome_rows`` and ``cell_row`` took apart; ``samples`` in order of position.
+
+    An optional array that has no number for any sample comes back as None.
+    """
     import numpy as np
 
     arrays: dict[str, Any] = {name: np.array([getattr(row, name) for row in samples], np.int64) for name in INTEGERS}
     arrays |= {name: np.array([_float(getattr(row, name)) for row in samples], np.float64) for name in FLOATS}
+    for name in OPTIONAL_INTEGERS + OPTIONAL_FLOATS:
+        values = [getattr(row, name) for row in samples]
+        kind = np.int64 if name in OPTIONAL_INTEGERS else np.float64
+        arrays[name] = None if all(value is None for value in values) else np.array(values, kind)  # None becomes NaN
     return Outcome(
         ids=np.array([row.sample_id for row in samples], np.int64),
         **arrays,
@@ -105,6 +126,7 @@ def to_outcome(cell: DatabaseRow[Any], samples: Sequence[DatabaseRow[Any]]) -> O
         proposal_high=_float(cell.proposal_high),
         seconds=cell.seconds,
         notes=[Reason(code, Verdict(verdict), text) for code, verdict, text in json.loads(cell.notes)],
+        facts=json.loads(cell.facts),
     )
 
 

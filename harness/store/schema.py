@@ -24,6 +24,11 @@ def _text(name: str) -> Column[str]:
     return Column(name, Text, nullable=False)
 
 
+def _text_with_default(name: str, default: str) -> Column[str]:
+    """For columns that older stores lack: their rows get the default."""
+    return Column(name, Text, nullable=False, server_default=default)
+
+
 def _number(name: str) -> Column[float]:
     return Column(name, Double, nullable=False)
 
@@ -94,9 +99,13 @@ cells = Table(
     _text("notes"),
     _text("created"),
     _text("document"),
+    _text_with_default("family", ""),
+    _text_with_default("access", ""),
+    _text_with_default("facts", "{}"),
     CheckConstraint(CELL_STATUS, name="status"),
     CheckConstraint(VERDICT, name="verdict"),
     Index("ix_cells_subject", "subject"),
+    Index("ix_cells_family", "family"),
     Index("ix_cells_run_id", "run_id"),
 )
 
@@ -134,8 +143,8 @@ scores = Table(
     sqlite_with_rowid=False,
 )
 
-# The floats may be NaN, which SQLite keeps as NULL. Without row ids the key is not stored a second time: this is
-# by far the largest table.
+# The floats may be NaN, which SQLite keeps as NULL. The columns from l1 on are NULL for a whole cell in which they were
+# not measured. Without row ids the key is not stored a second time: this is by far the largest table.
 outcomes = Table(
     "outcomes",
     metadata,
@@ -150,6 +159,11 @@ outcomes = Table(
     Column("forwards", Double),
     Column("backwards", Double),
     Column("proposal_size", Double),
+    Column("l1", Double),
+    Column("zero_gradients", Double),
+    Column("quantised_prediction", BigInteger),
+    Column("target", BigInteger),
+    Column("proposal_prediction", BigInteger),
     sqlite_with_rowid=False,
 )
 

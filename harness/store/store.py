@@ -167,6 +167,14 @@ class Store:
                 raise ValueError(f"cell {cell_key} is {cell.status if cell else 'missing'} and has no outcome")
             return to_outcome(cell, connection.execute(samples).all())
 
+    def finished_in_family(self, family: str) -> str | None:
+        """The key of an ok cell of a family, the newest; None where there is none and for the empty name of none."""
+        of_family = (cells.c.family == family) & (cells.c.status == Status.OK.value)
+        query = select(cells.c.key).where(of_family).order_by(cells.c.created.desc(), cells.c.key).limit(1)
+        with reading(self._engine, self._place) as connection:
+            found: str | None = connection.execute(query).scalar() if family else None
+            return found
+
     def save_step(self, step: StepRecord) -> None:
         """Record a fit or hardening; an older row under the same key is replaced."""
         with writing(self._engine, self._place, step.key) as connection:

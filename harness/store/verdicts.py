@@ -39,11 +39,12 @@ def judge_group(connection: Connection, subject: str, relate: Relate) -> None:
 
 def _siblings(connection: Connection, subject: str) -> list[Sibling]:
     c, s = cells.c, scores.c
-    columns = (c.key, c.attack, c.norm, c.eps, s.value, s.n, c.stronger_than)
+    columns = (c.key, c.attack, c.norm, c.eps, s.value, s.n, c.stronger_than, c.access, c.family)
     accuracy = (s.cell_key == c.key) & (s.metric == "accuracy")
     query = select(*columns).join(scores, accuracy).where(c.subject == subject, c.status == Status.OK.value)
     query = query.where(s.value.is_not(None))
-    return [Sibling(*row[:-1], tuple(json.loads(row[-1]))) for row in connection.execute(query.order_by(c.key))]
+    found = connection.execute(query.order_by(c.key))
+    return [Sibling(*row[:6], tuple(json.loads(row.stronger_than)), row.access, row.family) for row in found]
 
 
 def _update_verdicts(connection: Connection, verdicts: Iterable[tuple[str, Verdict]]) -> None:

@@ -1,0 +1,69 @@
+"""A model as it is judged: whether its answers repeat, its fast form, and what its gradients say about themselves.
+
+Measured once for each model on a few test images, at the price of a few passes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from harness.folding import folded
+from harness.looking import checked, slope_of
+from harness.tasks import classification as task
+from harness.types import Batch
+from harness.validity import REPEATED
+
+PROBES = 32
+"""Test images that a model is looked at with."""
+
+STEP = 0.25 / 255
+"""Length in pixel units (Linf) of the step that must raise the loss where the gradient is right."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with its fast form (itself where there is none). ``facts``: see ``examine``."""
+
+    module: nn.Module
+    fast: nn.Module
+    repeats: bool
+    facts: dict[str, float] = field(default_factory=dict)
+
+
+def examine(module: nn.Module, batch: Batch) -> Subject:
+    """Looks at a model in evaluation mode with frozen weights. Raises BenchError for logits that are no numbers.
+
+    Facts: ``repeat_difference``, between two answers to the same images, in another order, as a share of the largest
+    logit; ``logit_gap``, between the two largest logits in the median; ``flat``, the share of images whose gradient is
+    zero everywhere; ``rising``, of the others the share whose loss a small step along the gradient raises.
+    """
+    batch = Batch(*(t[:PROBES] for t in batch))
+    with torch.no_grad():
+        logits = checked(module(batch.x), batch.x).float()
+        again = checked(module(batch.x.flip(0)), batch.x).float().flip(0)
+    difference = float((logits - again).abs().amax() / logits.abs().amax().clamp(min=1e-12))
+    repeats = difference <= REPEATED
+    fast = folded(module, batch.x[:8]) if repeats else None
+    top = logits.topk(min(2, logits.shape[1]), dim=1).values
+    facts = {"repeat_difference": difference, "folded": float(fast is not None)}
+    facts |= {"logit_gap": float((top[:, 0] - top[:, -1]).median()), **_slopes(fast or module, batch)}
+    return Subject(module, fast or module, repeats, facts)
+
+
+def _slopes(module: nn.Module, batch: Batch) -> dict[str, float]:
+    x = batch.x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        loss = task.loss(module(x), batch.y)
+        slope = slope_of(loss, x)
+    loss, flat = loss.detach(), (slope == 0).flatten(1).all(1)
+    found = {"flat": float(flat.float().mean())}
+    steep = (~flat).nonzero().squeeze(1)
+    if len(steep):
+        moved = (batch.x[steep] + STEP * slope[steep].sign()).clamp(0, 1)
+        with torch.no_grad():
+            after = task.loss(module(moved), batch.y[steep])
+        found["rising"] = float((after > loss[steep]).float().mean())
+    return found
