@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -16,11 +15,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.timing import machine
 from harness.store.records import CellLabel, CellRecord, RunRecord, ScoreRecord
 from harness.store.store import Store, open_store
 from harness.types import Outcome, Reason, Status, Verdict
@@ -116,8 +115,7 @@ def _report(cells: int, medians: Mapping[str, float | str]) -> None:
     print(f"{cells} cells in the store; median wall time")
     for name, found in medians.items():
         print(f"  {name:28} {found if isinstance(found, str) else f'{1000 * found:7.0f} ms'}")
-    packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-    print(f"{platform.platform()}, {os.cpu_count()} cores; Python {platform.python_version()}, {packages}")
+    print(machine(PACKAGES))
 
 
 if __name__ == "__main__":

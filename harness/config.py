@@ -11,7 +11,7 @@ from harness.coercion import coerce, fill, signature
 from harness.errors import BenchError, unknown
 from harness.layers import Table, available, entry, profiled, read, with_settings
 from harness.recipe import Recipe
-from harness.types import NORMS
+from harness.types import NORMS, SEVERITY
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,17 @@ class AttackConfig(Configured):
 
     @property
     def stronger_than(self) -> tuple[str, ...]:
-        """Components that it must beat: those of its parts, and the parts of an ensemble."""
+        """Components that it must beat: those of its parts, and the parts of an ensemble; none from a surrogate."""
+        if self.surrogate:
+            return ()
         beaten = [name for part in self.parts for name in getattr(part.component, "stronger_than", ())]
         return tuple(dict.fromkeys([*(part.component_name for part in self.members), *beaten]))
 
     @property
     def access(self) -> str:
-        """What it sees of the model: "gradient", or "scores" where no part sees more."""
+        """What it sees of the model: "gradient", "scores" where no part sees more, nothing where it is another one."""
+        if self.surrogate or SEVERITY in self.norms:
+            return ""
         kinds = {getattr(part.component, "access", "gradient") for part in self.parts}
         return "scores" if kinds == {"scores"} else "gradient"
 
@@ -320,7 +324,7 @@ def _on_surrogates(tables: Table, matrix: Matrix, options: Options) -> Matrix:
     names: list[str] = []
     for name in matrix.attacks:
         made = attack(tables, name)
-        moves = not made.surrogate and (made.fault or made.norms)
+        moves = not made.surrogate and (made.fault or set(made.norms) - {SEVERITY})
         names += [f"{name}@{surrogate}" for surrogate in surrogates] if moves else [name]
     return replace(matrix, attacks=tuple(names))
 

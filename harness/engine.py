@@ -21,15 +21,18 @@ from harness.assault import Assault, check_proposal
 from harness.errors import BenchError
 from harness.looking import Look, task_loss
 from harness.randomness import SampleRandom
-from harness.standing import Finished, Fresh, Pool, Standing
+from harness.standing import Finished, Fresh, Pool, Standing, joined
 from harness.tasks import classification as task
 from harness.types import Evaluation
 
 LIKELY = 0.5
 """Above this chance of being fooled a look without a gradient comes first: it costs half of one that it may spare."""
 
-ENOUGH = 32
-"""Samples that must have been looked at after as many steps before that chance is believed."""
+ENOUGH = 24
+"""Looks after as many steps that are needed to believe that chance; they are bought without a gradient."""
+
+HOPEFUL = 0.25
+"""After a step that fooled fewer than this share, the chance at the next one is not asked for: it will be lower."""
 
 
 class Engine:
@@ -47,30 +50,50 @@ class Engine:
             else task_loss
         )
         self.look = Look(module, batch_size, loss, assault.draws, assault.precision)
-        self._ready, self._unsure = Pool(), Pool()
+        # Who is looked at with a gradient, who without one, and who was found to stand and now needs a gradient.
+        self._ready, self._unsure, self._stands = Pool(), Pool(), Pool()
         # Whether samples leave when they are fooled: not while the smallest perturbation or the last iterate is wanted.
         self._retires = not (assault.minimum_norm or assault.final_iterate)
-        self._seen = [[0, 0] for _ in range(self._steps + 1)]  # looks after so many steps, and how many found it fooled
+        # Looks after so many steps, how many of them found the sample fooled, and whether they were asked for.
+        self._seen = [[0, 0] for _ in range(self._steps + 1)]
+        self._asked = [False] * (self._steps + 1)
 
     def run(self, source: Iterable[Fresh]) -> Iterator[Finished]:
         """Attacks every sample of ``source``; memory grows with the batch only."""
         rows, more = iter(source), True
         while True:
             size = self.look.batch_size
-            while more and len(self._ready) < size and len(self._unsure) < size:
+            while more and len(self._ready) + len(self._stands) < size and len(self._unsure) < size:
                 fresh = next(rows, None)
                 if fresh is None:
                     more = False
                 elif len(fresh.place):
                     self._put(self._begin(fresh))
-            if len(self._unsure) >= size or (
-                self._unsure and (not self._ready or (not more and len(self._ready) < size))
-            ):
+            waiting = len(self._ready) + len(self._stands)
+            if self._unsure and (len(self._unsure) >= size or waiting < size):
                 yield from self._check(self._unsure.take(size))
-            elif self._ready:
-                yield from self._ascend(self._ready.take(size))
+            elif waiting:
+                group = self._with_gradient(size)
+                if group is not None:
+                    yield from self._ascend(group)
             else:
                 return
+
+    def _with_gradient(self, size: int) -> Standing | None:
+        """The next batch that needs gradients; those who are likely fooled by now are put aside for a look first."""
+        known = self._stands.take(size) if self._stands else None
+        left = size - (len(known) if known else 0)
+        if not (left and self._ready):
+            return known
+        likely, rest = self._split_likely(self._ready.take(left))
+        self._unsure.put(likely)
+        return joined([group for group in (known, rest) if group is not None]) if known or rest else None
+
+    def _split_likely(self, group: Standing) -> tuple[Standing | None, Standing | None]:
+        if not (self._retires and self.assault.by_gradient):
+            return None, group
+        likely = [looked >= ENOUGH and won > LIKELY * looked for looked, won in self._seen]
+        return group.split(torch.tensor(likely, device=group.iteration.device)[group.iteration])
 
     def _begin(self, fresh: Fresh) -> Standing:
         zeros = torch.zeros_like(fresh.place)
@@ -115,20 +138,29 @@ class Engine:
         check_proposal(state["x_adv"], group.batch.x, name)
 
     def _put(self, group: Standing | None) -> None:
-        """Into the pool for the next look: the one without gradient after the last step, and where it is likely won."""
+        """Into the pool for the next look: without gradient after the last step, and where the chance is not known."""
         if group is None:
             return
-        unsure = group.iteration >= self._steps
-        if self._retires and self.assault.by_gradient:
-            likely = [self._likely(step) for step in range(self._steps + 1)]
-            unsure |= torch.tensor(likely, device=unsure.device)[group.iteration]
-        first, rest = group.split(unsure)
-        self._unsure.put(first)
+        last, rest = group.split(group.iteration >= self._steps)
+        self._unsure.put(last)
+        if rest is None:
+            return
+        asked, rest = rest.split(self._samples_of_chance(rest.iteration))
+        self._unsure.put(asked)
         self._ready.put(rest)
 
-    def _likely(self, step: int) -> bool:
-        looked, won = self._seen[step]
-        return looked >= ENOUGH and won > LIKELY * looked
+    def _samples_of_chance(self, iteration: Tensor) -> Tensor:
+        """The few of each iteration whose look tells how likely the others are fooled there: (N,) bool."""
+        asked = torch.zeros_like(iteration, dtype=torch.bool)
+        if not (self._retires and self.assault.by_gradient):
+            return asked
+        for step in set(iteration.tolist()) - {0}:  # where an attack starts it has hardly won yet
+            looked, won = self._seen[step - 1]
+            hopeful = step == 1 or (looked >= ENOUGH and won > HOPEFUL * looked)
+            if hopeful and not self._asked[step]:
+                self._asked[step] = True
+                asked[(iteration == step).nonzero().squeeze(1)[:ENOUGH]] = True
+        return asked
 
     def _image(self, group: Standing) -> Tensor:
         threat = self.assault.reach
@@ -210,7 +242,7 @@ class Engine:
         if restarting is not None:
             self._put(self._started(replace(restarting, restart=restarting.restart + 1)))
         on, _ = group.split(~again & ~leaving)
-        self._ready.put(on)  # it stands there, as was just seen: now with a gradient
+        self._stands.put(on)
 
     def _finish(self, group: Standing, x: Tensor, found: Evaluation, which: Tensor) -> Finished:
         index = which.nonzero().squeeze(1)

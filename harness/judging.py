@@ -24,7 +24,7 @@ from harness.tasks import classification as task
 from harness.types import Batch, Outcome, Threat, norm_of
 from harness.undisturbed import seed_global, undisturbed
 
-CHECKED = 64
+CHECKED = 32
 """Attacked images of a cell that are always predicted again by the model as it is, whatever the engine saw."""
 
 SAME = 1e-6
@@ -115,6 +115,9 @@ class _Judge:
                     right = float((self.rows["prediction"] == self.samples.labels).double().mean())
                     self.progress((number + done / len(places)) / len(self.trial.members), right)
                 standing &= self.rows["prediction"] == self.samples.labels
+                if len(self.trial.members) > 1:
+                    told = [assault.name, float(standing.double().mean()), time.perf_counter() - self.began]
+                    self.log.facts.setdefault("members", []).append(told)
             if self.trial.verify:
                 self._probe(standing)
         return self._outcome()
@@ -186,7 +189,7 @@ class _Judge:
             prediction = self._predict(assault, finished, batch._replace(x=clipped), sure=same)
             self.low, self.high = min(self.low, float(proposal.min())), max(self.high, float(proposal.max()))
         self._write(place, (proposal if assault.minimum_norm else clipped) - x, prediction, size, finished)
-        if self.trial.verify:
+        if self.trial.verify and not assault.minimum_norm:  # what stands at the boundary falls off it when rounded
             rounded = Batch((clipped * 255).round() / 255, y, ids)
             self.rows["quantised_prediction"][place] = self._classes(self.look, rounded)
 
@@ -245,6 +248,7 @@ class _Judge:
         zeros, backwards = found.pop("zeros"), found["backwards"]
         with np.errstate(invalid="ignore", divide="ignore"):
             share = np.where(backwards > 0, zeros / backwards, np.nan)
+        minimum_norm = self.trial.members[0].minimum_norm
         quantised, target, proposed = (found.pop(name) for name in CLASSES[2:])
         return Outcome(
             ids=self.samples.ids.cpu().numpy(),
@@ -254,9 +258,9 @@ class _Judge:
             proposal_high=self.high,
             seconds=time.perf_counter() - self.began,
             zero_gradients=share if backwards.any() else None,
-            quantised_prediction=quantised if self.trial.verify else None,
+            quantised_prediction=quantised if self.trial.verify and not minimum_norm else None,
             target=target if self.targeted else None,
-            proposal_prediction=proposed if self.trial.members[0].minimum_norm else None,
+            proposal_prediction=proposed if minimum_norm else None,
             notes=list(self.log.notes.values()),
             facts=self.log.facts,
         )

@@ -143,6 +143,7 @@ class CellStep:
     @property
     def label(self) -> str:
         parts = [self.hardened.fit.model.name, self.hardened.defense.name, self.attack.name]
+        parts[-1] += f" {self.threat}" if self.threat else ""
         return " / ".join(parts) + (f" seed {self.seed}" if self.seed else "")
 
 

@@ -16,8 +16,11 @@ from harness.tasks import classification as task
 from harness.types import Batch
 from harness.validity import REPEATED
 
-PROBES = 32
-"""Test images that a model is looked at with."""
+PROBES = 24
+"""Test images that a model's gradients are looked at with."""
+
+REPEATS = 8
+"""Test images that it is asked about twice, and that its fast form is held against it with."""
 
 STEP = 0.25 / 255
 """Length in pixel units (Linf) of the step that must raise the loss where the gradient is right."""
@@ -41,25 +44,26 @@ def examine(module: nn.Module, batch: Batch) -> Subject:
     zero everywhere; ``rising``, of the others the share whose loss a small step along the gradient raises.
     """
     batch = Batch(*(t[:PROBES] for t in batch))
+    x = batch.x[:REPEATS]
     with torch.no_grad():
-        logits = checked(module(batch.x), batch.x).float()
-        again = checked(module(batch.x.flip(0)), batch.x).float().flip(0)
+        logits = checked(module(x), x).float()
+        again = checked(module(x.flip(0)), x).float().flip(0)
     difference = float((logits - again).abs().amax() / logits.abs().amax().clamp(min=1e-12))
     repeats = difference <= REPEATED
-    fast = folded(module, batch.x[:8]) if repeats else None
-    top = logits.topk(min(2, logits.shape[1]), dim=1).values
-    facts = {"repeat_difference": difference, "folded": float(fast is not None)}
-    facts |= {"logit_gap": float((top[:, 0] - top[:, -1]).median()), **_slopes(fast or module, batch)}
+    fast = folded(module, x) if repeats else None
+    facts = {"repeat_difference": difference, "folded": float(fast is not None), **_slopes(fast or module, batch)}
     return Subject(module, fast or module, repeats, facts)
 
 
 def _slopes(module: nn.Module, batch: Batch) -> dict[str, float]:
     x = batch.x.detach().clone().requires_grad_()
     with torch.enable_grad():
-        loss = task.loss(module(x), batch.y)
+        logits = checked(module(x), x)
+        loss = task.loss(logits, batch.y)
         slope = slope_of(loss, x)
     loss, flat = loss.detach(), (slope == 0).flatten(1).all(1)
-    found = {"flat": float(flat.float().mean())}
+    top = logits.detach().float().topk(min(2, logits.shape[1]), dim=1).values
+    found = {"logit_gap": float((top[:, 0] - top[:, -1]).median()), "flat": float(flat.float().mean())}
     steep = (~flat).nonzero().squeeze(1)
     if len(steep):
         moved = (batch.x[steep] + STEP * slope[steep].sign()).clamp(0, 1)

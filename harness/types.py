@@ -8,6 +8,7 @@ Nothing here imports torch: planning a run must not pay for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -72,6 +73,9 @@ class Threat:
         if self.norm not in (*NORMS, SEVERITY):
             raise ValueError(f"norm: got {self.norm!r}; {', '.join(NORMS)} or {SEVERITY} is needed")
 
+    def __str__(self) -> str:
+        return f"{self.norm} {eps_text(self.eps)}"
+
     def size(self, delta: Tensor) -> Tensor:
         """The norm of each perturbation (of a corruption: Linf): (N, C, H, W) -> (N,)."""
         return norm_of(delta, "Linf" if self.norm == SEVERITY else self.norm)
@@ -121,6 +125,14 @@ class Threat:
             radius = random.uniform(0.0, self.eps, (1, 1, 1))
             delta = direction / self.size(direction).clamp(min=1e-12).view(-1, 1, 1, 1) * radius
         return self.project(x + delta.to(x), x)
+
+
+def eps_text(eps: float) -> str:
+    """A budget as people write it: k/255 where it is one to 1e-9, whole numbers plain, otherwise decimal."""
+    k = round(eps * 255) if math.isfinite(eps) else 0
+    if abs(eps - k / 255) > 1e-9:
+        return f"{eps:.6g}"
+    return str(k // 255) if k % 255 == 0 else f"{k}/255"
 
 
 def norm_of(delta: Tensor, norm: str) -> Tensor:

@@ -185,7 +185,7 @@ def test_a_new_name_changes_no_key() -> None:
     old = built(models=["vit_ft"], attacks=["pgd"], defenses=["pgd_at"]).cells
     new = built(models=["renamed"], attacks=["mine"], defenses=["at"]).cells
     assert [cell.key for cell in new] == [cell.key for cell in old]
-    assert new[0].label == "renamed / at / mine"
+    assert new[0].label == "renamed / at / mine Linf 24/255"
 
 
 PARAMETERS: Mapping[str, Sequence[str]] = {

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import BenchError
-from harness.report.layout import eps_text, number_text
+from harness.report.layout import number_text
 from harness.report.table import FIELDS, FORMATS, metric_read, render
 from harness.store.queries import Row, StoredScore
-from harness.types import Reason, Verdict
+from harness.types import Reason, Verdict, eps_text
 
 ROOT = Path(__file__).parent.parent
 LINF8 = ("Linf", 8 / 255)

@@ -36,6 +36,8 @@ def description(kind: str, name: str, profile: str, path: str | None, settings: 
     if name not in layers.available(tables, kind):
         raise unknown(kind, name, layers.available(tables, kind))
     made = config.configure(tables, kind, name)
+    if isinstance(made, config.AttackConfig) and made.members:
+        return _ensemble(made, profile)
     found = registry.find(kind, made.component_name)
     lines = [
         f"{name} ({kind}, profile {profile})",
@@ -62,13 +64,34 @@ def description(kind: str, name: str, profile: str, path: str | None, settings: 
     return "\n".join(lines)
 
 
+def _ensemble(made: config.AttackConfig, profile: str) -> str:
+    """What an ensemble consists of; each member has a description of its own."""
+    rows = [("member", "component", "source")]
+    rows += [(m.name, m.component_name, f"{m.distribution} {m.version}") for m in made.members]
+    lines = [
+        f"{made.name} (attacks, profile {profile})",
+        "",
+        "The worst case over its members, each on the samples that still stand.",
+        "",
+        columns(rows),
+    ]
+    if made.fault:
+        return "\n".join([*lines, "", f"broken     {made.fault}"])
+    facts = [f"norms = {made.norms!r}", f"stronger_than = {made.stronger_than!r}"]
+    return "\n".join([*lines, "", *facts, "", f"bench info attacks {made.members[0].name} tells about one of them"])
+
+
 def _section(section: str, tables: layers.Table) -> str:
     if section not in KINDS:
         entries = tables.get(section, {})
         return "\n".join([section, *(f"  {name}{_about(section, entries[name])}" for name in entries)])
     rows = []
     for name in layers.available(tables, section):
-        component = layers.entry(tables, section, name)["component"]
+        table = layers.entry(tables, section, name)
+        if members := table.get("members"):
+            rows.append((f"  {name}", " + ".join(map(str, members)), ""))
+            continue
+        component = table["component"]
         known = component in registry.names(section)
         origin = registry.find(section, component).distribution if known else "not installed"
         rows.append(
@@ -98,7 +121,7 @@ def _parameters(component: Any) -> list[tuple[str, ...]]:
 
 
 def _class_facts(component: Any) -> list[str]:
-    names = ("norms", "stronger_than", "unit", "higher_is_better")
+    names = ("norms", "access", "minimum_norm", "stronger_than", "unit", "higher_is_better")
     facts = [f"{name} = {getattr(component, name)!r}" for name in names if hasattr(component, name)]
     return ["", *facts] if facts else []
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from harness.report.against import Against, coordinate
 from harness.report.formats import Cell, Column, Grid, Line
 from harness.store.queries import Row, StoredScore
+from harness.types import eps_text
 
 MARKS = {"ok": "", "suspect": "?", "invalid": "!"}
 WITHOUT_NUMBER = {"failed": "x", "interrupted": "...", "skipped": "-"}  # worst first
@@ -199,14 +200,6 @@ def _against_notes(against: Against | None) -> Iterator[str]:
 def points_text(difference: float) -> str:
     """A difference in points with its sign and one decimal."""
     return f"{round(difference, 1) + 0.0:+.1f}"  # adding zero turns -0.0 into +0.0
-
-
-def eps_text(eps: float) -> str:
-    """A budget as people write it: k/255 where it is one to 1e-9, whole numbers plain, otherwise decimal."""
-    k = round(eps * 255)
-    if abs(eps - k / 255) > 1e-9:
-        return f"{eps:.6g}"
-    return str(k // 255) if k % 255 == 0 else f"{k}/255"
 
 
 def threat_text(norm: str | None, eps: float | None) -> str:

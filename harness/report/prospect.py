@@ -10,7 +10,6 @@ from harness.estimate import needed
 from harness.plan import CellStep, TrainingStep
 from harness.progress import spell
 from harness.report.columns import columns
-from harness.report.layout import threat_text
 from harness.run import Prospect, Summary
 from harness.types import Status
 
@@ -40,7 +39,7 @@ def graph(found: Prospect) -> str:
     lines += [(f"load {step.config.name}", step.key[:12], "ready", "") for step in found.plan.data]
     lines += [_line(found, f.label, f, todo, f.key in found.finished) for f in found.plan.fits]
     lines += [_line(found, h.label, h, todo, h.key in found.finished) for h in found.plan.hardenings]
-    lines += [_line(found, _named(c), c, todo, _done(found, c)) for c in found.plan.cells]
+    lines += [_line(found, c.label, c, todo, _done(found, c)) for c in found.plan.cells]
     return columns(lines)
 
 
@@ -95,10 +94,6 @@ def _line(found: Prospect, name: str, step: Any, todo: set[str], finished: bool)
     state = "to do" if step.key in todo else "cached" if finished else "not needed"
     expected = found.estimate.step(step) if step.key in todo else None
     return name, step.key[:12], state, spell(expected) if step.key in todo else ""
-
-
-def _named(cell: CellStep) -> str:
-    return f"{cell.label} {threat_text(cell.threat.norm, cell.threat.eps)}" if cell.threat else cell.label
 
 
 def _done(found: Prospect, cell: CellStep) -> bool:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from harness.coercion import coerce
 from harness.errors import BenchError, unknown
-from harness.report.layout import eps_text, threat_text
+from harness.report.layout import threat_text
 from harness.store.queries import Row, cells_by_key, leaderboard
 from harness.store.reading import Reader
-from harness.types import NORMS, SEVERITY
+from harness.types import NORMS, SEVERITY, eps_text
 
 KEY = re.compile(r"[0-9a-f]{6,64}")
 FORM = "the first 6 or more characters of a key, or MODEL/DEFENSE/ATTACK[:NORM][:EPS], are needed"

@@ -10,11 +10,12 @@ from typing import Any
 
 from harness.report.columns import columns
 from harness.report.explanations import explanation
-from harness.report.layout import eps_text, number_text, threat_text
+from harness.report.layout import number_text, threat_text
 from harness.report.lineage import lineage
 from harness.store.details import cell_details, passes_by_sample
 from harness.store.queries import Row
 from harness.store.reading import Reader
+from harness.types import eps_text
 
 COORDINATE = ("profile", "dataset", "model", "defense", "attack", "norm", "eps", "seed")
 PROTOCOL = ("precision", "query_budget", "final_iterate", "judge", "torch")

@@ -11,12 +11,12 @@ from harness.types import Batch, Evaluation, State, Threat
 
 @dataclass(frozen=True)
 class FGSM:
-    """One step of the whole budget along the gradient: its sign (Linf) or its direction (L2).
+    """One step of the whole budget along the gradient: its sign (Linf), its direction (L2), its largest pixels (L1).
 
     Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015.
     """
 
-    norms: ClassVar[tuple[str, ...]] = ("Linf", "L2")
+    norms: ClassVar[tuple[str, ...]] = ("Linf", "L2", "L1")
     steps: ClassVar[int] = 1
     restarts: ClassVar[int] = 1
 

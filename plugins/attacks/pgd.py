@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PGD:
-    """Steps along the gradient (its sign for Linf, its direction for L2), each projected into the budget.
+    """Steps along the gradient, each projected into the budget.
 
-    steps: iterations. alpha: step size in pixel units; None takes 2.5 eps / steps. random_start: begin at a random
-    point of the ball instead of at the image. restarts: tries, each on the samples that still stand.
-    Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018.
+    Along its sign for Linf, its direction for L2, its largest pixels for L1. steps: iterations. alpha: step size in
+    pixel units; None takes 2.5 eps / steps. random_start: begin at a random point of the ball instead of at the image.
+    restarts: tries, each on the samples that still stand.
+    Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018; in L1 Tramer and Boneh,
+    "Adversarial training and robustness for multiple perturbations", NeurIPS 2019.
     """
 
     steps: int = 10
@@ -26,7 +28,7 @@ class PGD:
     random_start: bool = True
     restarts: int = 1
 
-    norms: ClassVar[tuple[str, ...]] = ("Linf", "L2")
+    norms: ClassVar[tuple[str, ...]] = ("Linf", "L2", "L1")
     stronger_than: ClassVar[tuple[str, ...]] = ("fgsm",)
 
     def __post_init__(self) -> None:
@@ -41,6 +43,10 @@ class PGD:
 
     @hookimpl
     def step(self, state: State, found: Evaluation, batch: Batch, threat: Threat) -> State:
-        assert found.gradient is not None
+        gradient, x_adv = found.gradient, state["x_adv"]
+        assert gradient is not None
         alpha = 2.5 * threat.eps / self.steps if self.alpha is None else self.alpha
-        return {"x_adv": threat.project(state["x_adv"] + alpha * threat.steepest(found.gradient), batch.x)}
+        if threat.norm == "L1":  # the few pixels that move should not be those that the box holds
+            held = ((x_adv <= 0) & (gradient < 0)) | ((x_adv >= 1) & (gradient > 0))
+            gradient = gradient.masked_fill(held, 0.0)
+        return {**state, "x_adv": threat.project(x_adv + alpha * threat.steepest(gradient), batch.x)}
