@@ -68,29 +68,34 @@ class SampleRandom:
     """One independent stream a sample. Shapes asked for are those of one sample; results have N in front."""
 
     def __init__(self, seed: int, ids: Tensor) -> None:
-        self.seed = seed
-        high = torch.full_like(ids, seed >> 32 & _MASK)
-        words = philox((ids & _MASK, ids >> 32 & _MASK, 0, 0), (seed & _MASK, high))
-        self._key = (words[0], words[1])  # each (N,)
+        self.seed, self._ids = seed, ids
+        self._made: tuple[Tensor, Tensor] | None = None
         self._restart: int | Tensor = 0
         self._step: int | Tensor = 0
         self._draw = 0
+
+    @property
+    def _key(self) -> tuple[Tensor, Tensor]:
+        """Two words a sample, (N,) each; made when something is drawn, for most steps of most attacks draw nothing."""
+        if self._made is None:
+            ids, high = self._ids, torch.full_like(self._ids, self.seed >> 32 & _MASK)
+            words = philox((ids & _MASK, ids >> 32 & _MASK, 0, 0), (self.seed & _MASK, high))
+            self._made = (words[0], words[1])
+        return self._made
 
     def at(self, restart: int | Tensor = 0, step: int | Tensor = 0) -> SampleRandom:
         """The stream for one iteration, or for another one of each sample: (N,).
 
         Its draws start afresh, whatever was drawn before.
         """
-        other = SampleRandom.__new__(SampleRandom)
-        other.seed = self.seed
-        other._key, other._restart, other._step, other._draw = self._key, restart, step, 0
+        other = SampleRandom(self.seed, self._ids)
+        other._made, other._restart, other._step = self._made, restart, step
         return other
 
     def select(self, index: Tensor) -> SampleRandom:
         """The streams of some of the samples."""
-        place = (p if isinstance(p, int) else p[index] for p in (self._restart, self._step))
-        other = self.at(*place)
-        other._key = (self._key[0][index], self._key[1][index])
+        other = SampleRandom(self.seed, self._ids[index])
+        other._restart, other._step = (p if isinstance(p, int) else p[index] for p in (self._restart, self._step))
         other._draw = self._draw
         return other
 
@@ -119,7 +124,7 @@ class SampleRandom:
 
     def _words(self, count: int) -> Tensor:
         """(N, count) words of 32 random bits."""
-        device = self._key[0].device
+        device = self._ids.device
         blocks = torch.arange(-(-count // 4), device=device)[None, :]
         key = (self._key[0][:, None], self._key[1][:, None])
         step, restart = (p if isinstance(p, int) else p[:, None] for p in (self._step, self._restart))

@@ -38,14 +38,22 @@ SMALLER: dict[tuple[str, str], dict[str, Any]] = {
         "num_heads": 2,
     },
     ("models", "resnet18"): {"width": 1 / 16},
+    ("attacks", "square"): {"queries": 60},
+    ("attacks", "apgd_ce"): {"steps": 20},
+    ("attacks", "apgd_dlr"): {"steps": 20},
+    ("attacks", "apgd_t"): {"steps": 20, "n_target_classes": 3},
+    ("attacks", "fab_t"): {"steps": 10},
+    ("attacks", "fmn"): {"steps": 20},
 }
 BUDGETS = {
     "Linf": Threat("Linf", 8 / 255),
     "L2": Threat("L2", 0.5),
-    "L1": Threat("L1", 8.0),
+    "L1": Threat("L1", 60.0),
     SEVERITY: Threat(SEVERITY, 3),
 }
-BATCH = batch_of(images(12))
+BATCH = batch_of(images(12, shape=(3, 32, 32)))  # corruptions need images of 32 pixels
+# Labels as the model sees them: what is wrong from the start is not attacked.
+BATCH = BATCH._replace(y=small()(BATCH.x).argmax(1))
 FACTS = Facts((3, 16, 16), tuple("abcd"), {"train": 9, "validation": 9, "test": 9}, "none", "nobody", "nowhere")
 
 
@@ -218,7 +226,7 @@ def test_an_attack_is_decided_by_its_seed(name: str, threat: Threat | None) -> N
 @pytest.mark.parametrize(("name", "threat"), attack_norms())
 def test_an_attack_leaves_model_generator_and_its_input_as_they_were(name: str, threat: Threat | None) -> None:
     component, _ = made("attacks", name)
-    module, samples = small().train(), images(12)
+    module, samples = small().train(), images(12, shape=(3, 32, 32))
     module.features[1].eval()  # frozen on purpose
     weights = {key: tensor.clone() for key, tensor in module.state_dict().items()}
     modes, generator, given = [m.training for m in module.modules()], torch.get_rng_state(), BATCH.x.clone()
@@ -280,6 +288,8 @@ def outcomes() -> list[Outcome]:
     sizes = generator.random(40)
     passes = generator.integers(1, 9, 40).astype(float)
     random = Outcome(np.arange(40), label, clean, attacked, sizes, sizes * 3, passes, passes, sizes, seconds=0.5)
+    classes = dict.fromkeys(("quantised_prediction", "proposal_prediction", "target"), attacked)
+    random = dataclasses.replace(random, l1=sizes * 9, zero_gradients=sizes, **classes)
     one = Outcome(*(getattr(random, field.name)[:1] for field in dataclasses.fields(random)[:9]))
     never = dataclasses.replace(random, clean_prediction=(label + 1) % CLASSES, prediction=(label + 1) % CLASSES)
     return [random, one, never]
