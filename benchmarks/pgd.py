@@ -1,15 +1,17 @@
 """PGD-10 (Linf) against torchattacks, foolbox and ART, and against the time that the passes alone need.
 
-Run: python -m benchmarks.pgd [--n 1000] [--repeats 5] [--subjects undefended robust] [--channels-last].
+Run: python -m benchmarks.pgd [--n 1000] [--repeats 5] [--subjects undefended robust] [--frozen] [--channels-last].
 
-Everybody attacks and judges the same samples of the same frozen module; repetitions are interleaved. Each takes the
-better of the batch sizes 64 and 256, by the faster of two runs each before. Two floors, of passes that do nothing else,
-with the faster of the engine's form of the model and the plain one and the best batch size of 32, 64, 128, 256:
+Everybody attacks and judges the same samples of the same module in evaluation mode, as a training leaves it;
+repetitions are interleaved. Each takes the better of the batch sizes 64 and 256, measured before. Two floors, of
+passes that do nothing else, with the faster of the engine's form of the model and the plain one and the best batch
+size of 32, 64, 128, 256:
 
 floor         the forwards and backwards that the engine counted, a forward at the speed of forwards alone
 strict floor  the gradients that it counted, a forward and a backward each, and nothing else
 
-With --channels-last the peers' module is in that memory format too, which none of them asks of its user.
+With --frozen its weights require no gradient, which foolbox and ART would else compute with every step. With
+--channels-last it is in that memory format. None of the peers asks its user for either; the engine sees to both.
 """
 
 from __future__ import annotations
@@ -49,16 +51,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--subjects", nargs="+", default=["undefended", "robust"])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--frozen", action="store_true")
     parser.add_argument("--channels-last", action="store_true")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     quiet()
     for subject in subjects(asked.subjects, asked.n):
-        subject.module.requires_grad_(False)
+        subject.module.requires_grad_(not asked.frozen)
         if asked.channels_last:
             subject.module.to(memory_format=torch.channels_last)
         _measure(subject, asked.repeats)
     layout = "channels last" if asked.channels_last else "as built"
+    layout += ", frozen" if asked.frozen else ""
     print(f"\nmodule {layout}; {asked.threads} threads; medians [extremes] of {asked.repeats} interleaved repetitions")
     print(machine(PACKAGES))
 
@@ -127,6 +131,7 @@ def _forwards(module: nn.Module, samples: Samples, batch_size: int) -> None:
 
 
 def _gradients(module: nn.Module, samples: Samples, batch_size: int) -> None:
+    """A gradient of each image, the weights left out."""
     for batch in samples.batches(batch_size):
         x = batch.x.requires_grad_()
         torch.autograd.grad(F.cross_entropy(module(x), batch.y, reduction="sum"), x)

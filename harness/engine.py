@@ -19,20 +19,12 @@ from torch import Tensor, nn
 from harness import registry
 from harness.assault import Assault, check_proposal
 from harness.errors import BenchError
+from harness.forecast import Forecast
 from harness.looking import Look, task_loss
 from harness.randomness import SampleRandom
 from harness.standing import Finished, Fresh, Pool, Standing, joined
 from harness.tasks import classification as task
 from harness.types import Evaluation
-
-LIKELY = 0.5
-"""Above this chance of being fooled a look without a gradient comes first: it costs half of one that it may spare."""
-
-ENOUGH = 24
-"""Looks after as many steps that are needed to believe that chance; they are bought without a gradient."""
-
-HOPEFUL = 0.25
-"""After a step that fooled fewer than this share, the chance at the next one is not asked for: it will be lower."""
 
 
 class Engine:
@@ -54,9 +46,7 @@ class Engine:
         self._ready, self._unsure, self._stands = Pool(), Pool(), Pool()
         # Whether samples leave when they are fooled: not while the smallest perturbation or the last iterate is wanted.
         self._retires = not (assault.minimum_norm or assault.final_iterate)
-        # Looks after so many steps, how many of them found the sample fooled, and whether they were asked for.
-        self._seen = [[0, 0] for _ in range(self._steps + 1)]
-        self._asked = [False] * (self._steps + 1)
+        self._forecast = Forecast(active=self._retires and assault.by_gradient)
 
     def run(self, source: Iterable[Fresh]) -> Iterator[Finished]:
         """Attacks every sample of ``source``; memory grows with the batch only."""
@@ -73,27 +63,15 @@ class Engine:
             if self._unsure and (len(self._unsure) >= size or waiting < size):
                 yield from self._check(self._unsure.take(size))
             elif waiting:
-                group = self._with_gradient(size)
-                if group is not None:
-                    yield from self._ascend(group)
+                yield from self._ascend(self._with_gradient(size))
             else:
                 return
 
-    def _with_gradient(self, size: int) -> Standing | None:
-        """The next batch that needs gradients; those who are likely fooled by now are put aside for a look first."""
-        known = self._stands.take(size) if self._stands else None
-        left = size - (len(known) if known else 0)
-        if not (left and self._ready):
-            return known
-        likely, rest = self._split_likely(self._ready.take(left))
-        self._unsure.put(likely)
-        return joined([group for group in (known, rest) if group is not None]) if known or rest else None
-
-    def _split_likely(self, group: Standing) -> tuple[Standing | None, Standing | None]:
-        if not (self._retires and self.assault.by_gradient):
-            return None, group
-        likely = [looked >= ENOUGH and won > LIKELY * looked for looked, won in self._seen]
-        return group.split(torch.tensor(likely, device=group.iteration.device)[group.iteration])
+    def _with_gradient(self, size: int) -> Standing:
+        """The next batch that needs gradients."""
+        known = [self._stands.take(size)] if self._stands else []
+        left = size - sum(map(len, known))
+        return joined([*known, self._ready.take(left)] if left and self._ready else known)
 
     def _begin(self, fresh: Fresh) -> Standing:
         zeros = torch.zeros_like(fresh.place)
@@ -102,7 +80,8 @@ class Engine:
         if self.assault.minimum_norm:
             nothing = fresh.batch.x.new_full((len(zeros),), float("inf"))
             best = (fresh.batch.x, nothing, fresh.batch.y)
-        return self._started(Standing(fresh.batch, fresh.place, {}, fresh.clean, zeros, zeros, cost, best))
+        unknown = fresh.batch.x.new_full((len(zeros),), float("nan"))
+        return self._started(Standing(fresh.batch, fresh.place, {}, fresh.clean, zeros, zeros, cost, unknown, best))
 
     def _started(self, group: Standing) -> Standing:
         """The group at the beginning of the restart that each of its samples is at."""
@@ -115,7 +94,8 @@ class Engine:
             restart=group.restart,
         )
         self._check_state(state, group)
-        return replace(group, state=state, iteration=torch.zeros_like(group.iteration))
+        unknown = torch.full_like(group.expected, float("nan"))
+        return replace(group, state=state, iteration=torch.zeros_like(group.iteration), expected=unknown)
 
     def _random(self, group: Standing, step: Tensor) -> SampleRandom:
         return SampleRandom(self.assault.seed, group.batch.ids).at(group.restart, step)
@@ -138,29 +118,15 @@ class Engine:
         check_proposal(state["x_adv"], group.batch.x, name)
 
     def _put(self, group: Standing | None) -> None:
-        """Into the pool for the next look: without gradient after the last step, and where the chance is not known."""
+        """Into the pool for the next look: without a gradient after the last step, and where it is likely won."""
         if group is None:
             return
         last, rest = group.split(group.iteration >= self._steps)
         self._unsure.put(last)
-        if rest is None:
-            return
-        asked, rest = rest.split(self._samples_of_chance(rest.iteration))
-        self._unsure.put(asked)
-        self._ready.put(rest)
-
-    def _samples_of_chance(self, iteration: Tensor) -> Tensor:
-        """The few of each iteration whose look tells how likely the others are fooled there: (N,) bool."""
-        asked = torch.zeros_like(iteration, dtype=torch.bool)
-        if not (self._retires and self.assault.by_gradient):
-            return asked
-        for step in set(iteration.tolist()) - {0}:  # where an attack starts it has hardly won yet
-            looked, won = self._seen[step - 1]
-            hopeful = step == 1 or (looked >= ENOUGH and won > HOPEFUL * looked)
-            if hopeful and not self._asked[step]:
-                self._asked[step] = True
-                asked[(iteration == step).nonzero().squeeze(1)[:ENOUGH]] = True
-        return asked
+        if rest is not None:
+            likely, rest = self._forecast.split(rest)
+            self._unsure.put(likely)
+            self._ready.put(rest)
 
     def _image(self, group: Standing) -> Tensor:
         threat = self.assault.reach
@@ -175,10 +141,7 @@ class Engine:
         cost = group.cost + paid
         if found.gradient is not None:
             cost[:, 2] += self.assault.draws * (found.gradient == 0).flatten(1).all(1)
-        if self._retires and self.assault.by_gradient:
-            for step, won in zip(group.iteration.tolist(), found.fooled.tolist(), strict=True):
-                self._seen[step][0] += 1
-                self._seen[step][1] += won
+        self._forecast.learn(group.expected, found.fooled)
         return replace(group, cost=cost, best=self._better(group, x, found)), x, found
 
     def _better(self, group: Standing, x: Tensor, found: Evaluation) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -203,7 +166,7 @@ class Engine:
             rest = (~leaving).nonzero().squeeze(1)
             if not len(rest):
                 return
-            group, found = group.select(rest), _selected(found, rest)
+            group, x, found = group.select(rest), x[rest], _selected(found, rest)
         state = self._hooks.step(
             state=group.state,
             found=found,
@@ -213,7 +176,8 @@ class Engine:
             iteration=group.iteration,
         )
         self._check_state(state, group)
-        moved = replace(group, state=state, iteration=group.iteration + 1)
+        expected = self._forecast.loss(found, state["x_adv"] - x)
+        moved = replace(group, state=state, iteration=group.iteration + 1, expected=expected)
         if self.assault.final_iterate and self._rounds == 1 and not self.assault.minimum_norm:
             done, moved_on = moved.split(moved.iteration >= self._steps)
             if done is not None:

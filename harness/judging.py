@@ -24,7 +24,7 @@ from harness.tasks import classification as task
 from harness.types import Batch, Outcome, Threat, norm_of
 from harness.undisturbed import seed_global, undisturbed
 
-CHECKED = 32
+CHECKED = 16
 """Attacked images of a cell that are always predicted again by the model as it is, whatever the engine saw."""
 
 SAME = 1e-6

@@ -37,7 +37,11 @@ class Finished(NamedTuple):
 
 @dataclass(frozen=True)
 class Standing:
-    """Samples under attack. best: the smallest fooling image so far, its size and class (minimum-norm attacks only)."""
+    """Samples under attack.
+
+    cost: forwards, backwards and zero gradients, (N, 3). expected: the loss that the last gradient promises where they
+    stand now, (N,). best: the smallest fooling image so far, its size and class (minimum-norm attacks only).
+    """
 
     batch: Batch
     place: Tensor
@@ -46,6 +50,7 @@ class Standing:
     restart: Tensor
     iteration: Tensor
     cost: Tensor
+    expected: Tensor
     best: tuple[Tensor, Tensor, Tensor] | None
 
     def __len__(self) -> int:
@@ -60,6 +65,7 @@ class Standing:
             self.restart[index],
             self.iteration[index],
             self.cost[index],
+            self.expected[index],
             self.best and (self.best[0][index], self.best[1][index], self.best[2][index]),
         )
 
@@ -85,6 +91,7 @@ def joined(parts: list[Standing]) -> Standing:
         torch.cat([p.restart for p in parts]),
         torch.cat([p.iteration for p in parts]),
         torch.cat([p.cost for p in parts]),
+        torch.cat([p.expected for p in parts]),
         _joined_best(parts),
     )
 

@@ -19,7 +19,7 @@ from harness.validity import REPEATED
 PROBES = 24
 """Test images that a model's gradients are looked at with."""
 
-REPEATS = 8
+REPEATS = 4
 """Test images that it is asked about twice, and that its fast form is held against it with."""
 
 STEP = 0.25 / 255

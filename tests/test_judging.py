@@ -227,10 +227,10 @@ class Broken(nn.Module):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda logits: logits * float("nan"), "nan: model: logits of 8 of 8"),
+        (lambda logits: logits * float("nan"), "nan: model: logits of 4 of 4"),
         (lambda logits: logits / 0, "nan: model"),
         (lambda logits: logits[:, None], "logits of shape"),
-        (lambda logits: logits[:3], r"logits of shape \(3, 5\); \(8, classes\)"),
+        (lambda logits: logits[:3], r"logits of shape \(3, 5\); \(4, classes\)"),
         (lambda logits: logits[:, 0], "logits of shape"),
     ],
 )
