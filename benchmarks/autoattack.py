@@ -33,8 +33,9 @@ def main() -> None:
     parser.add_argument("--subjects", nargs="+", default=NAMES, choices=NAMES)
     parser.add_argument("--peers", nargs="*", default=["pyautoattack"], choices=PEERS)
     parser.add_argument("--without-ours", action="store_true")
+    parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(asked.threads)
     quiet()
     for subject in subjects(asked.subjects, asked.n):
         subject.module.requires_grad_(False)

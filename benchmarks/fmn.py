@@ -42,8 +42,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=100, help="of foolbox's FMN")
     parser.add_argument("--without-ours", action="store_true")
+    parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(asked.threads)
     quiet()
     module, samples = linear(asked.n)
     foolbox_distance("L2DeepFoolAttack", module, samples, "L2")  # imports, and whatever else is done once

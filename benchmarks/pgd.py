@@ -17,7 +17,7 @@ With --frozen its weights require no gradient, which foolbox and ART would else 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--subjects", nargs="+", default=["undefended", "robust"])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=PEERS, help="none: the floor alone")
     parser.add_argument("--frozen", action="store_true")
     parser.add_argument("--channels-last", action="store_true")
     asked = parser.parse_args()
@@ -60,18 +61,18 @@ def main() -> None:
         subject.module.requires_grad_(not asked.frozen)
         if asked.channels_last:
             subject.module.to(memory_format=torch.channels_last)
-        _measure(subject, asked.repeats)
+        _measure(subject, asked.repeats, asked.peers)
     layout = "channels last" if asked.channels_last else "as built"
     layout += ", frozen" if asked.frozen else ""
     print(f"\nmodule {layout}; {asked.threads} threads; medians [extremes] of {asked.repeats} interleaved repetitions")
     print(machine(PACKAGES))
 
 
-def _measure(subject: Subject, repeats: int) -> None:
+def _measure(subject: Subject, repeats: int, peers: Sequence[str]) -> None:
     name, module, samples, eps = subject
     print(f"\n{name}: PGD-{STEPS}, Linf {255 * eps:.3g}/255, n = {len(samples)}", flush=True)
     attacks: dict[str, Attack] = {"ours": lambda part, size: ours_pgd(module, part, eps, STEPS, size)}
-    for peer, attack in PEERS.items():
+    for peer, attack in ((peer, PEERS[peer]) for peer in peers):
         attacks[peer] = partial(_peer, attack, module, eps)
     sizes = {contender: _best_size(contender, attack, samples) for contender, attack in attacks.items()}
     contenders: dict[str, Callable[[], Any]] = {

@@ -214,7 +214,9 @@ def configure(tables: Table, kind: str, name: str) -> Configured:
 
 def attack(tables: Table, name: str) -> AttackConfig:
     """One attack; ``pgd@resnet_noisy`` is ``pgd`` with its images made on the model ``resnet_noisy``."""
-    base, _, surrogate = name.partition("@")
+    base, at, surrogate = name.partition("@")
+    if at and not surrogate:
+        raise BenchError(f"attack {name}: no surrogate after the @; name a model, for example {base}@MODEL")
     made = configure(tables, "attacks", base)
     assert isinstance(made, AttackConfig)
     return replace(made, name=name, surrogate=surrogate or made.surrogate)
@@ -230,11 +232,14 @@ def _ensemble(tables: Table, name: str, table: Table) -> AttackConfig:
     names = coerce(own["members"], tuple[str, ...], f"{where}.members")
     if len(names) < 2:
         raise BenchError(f"{where}.members: got {list(names)}; two or more attacks are needed")
+    for member in names:  # before they are made, for an ensemble may name itself
+        if "members" in entry(tables, "attacks", member):
+            raise BenchError(f"{where}.members: {member} is an ensemble itself; name its members")
     found = [configure(tables, "attacks", member) for member in names]
     members = tuple(member for member in found if isinstance(member, AttackConfig))
-    inner = [member.name for member in members if member.members]
-    if inner:
-        raise BenchError(f"{where}.members: {inner[0]} is an ensemble itself; name its members")
+    for made in members:
+        if made.surrogate:
+            raise BenchError(f"{where}.members: {made.name} has a surrogate; give the ensemble one instead")
     if "eot" in own:
         eot = _eot(own["eot"], where)
         members = tuple(replace(member, eot=eot) for member in members)
@@ -310,8 +315,15 @@ def _components(tables: Table, profile: str, run: RunSettings, matrix: Matrix) -
             "metrics": matrix.metrics,
         }.items()
     }
-    probe = attack(tables, run.probe) if run.verify and run.probe else None
+    probe = _probe(tables, run.probe) if run.verify and run.probe else None
     return Request(profile, run, matrix, models=models, attacks=attacks, probe=probe, **made)  # type: ignore[arg-type]
+
+
+def _probe(tables: Table, name: str) -> AttackConfig:
+    made = attack(tables, name)
+    if made.members or made.surrogate:
+        raise BenchError(f"run.probe: {name} is an ensemble or has a surrogate; a single attack is needed")
+    return made
 
 
 def _on_surrogates(tables: Table, matrix: Matrix, options: Options) -> Matrix:

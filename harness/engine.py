@@ -76,6 +76,8 @@ class Engine:
     def _begin(self, fresh: Fresh) -> Standing:
         zeros = torch.zeros_like(fresh.place)
         cost = zeros.new_zeros(len(zeros), 3)
+        if fresh.clean is not None:
+            cost[:, 0] += 1  # the look that it starts from
         best = None
         if self.assault.minimum_norm:
             nothing = fresh.batch.x.new_full((len(zeros),), float("inf"))

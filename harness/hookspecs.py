@@ -62,6 +62,7 @@ class Attacks:
     ``stronger_than: ClassVar[tuple[str, ...]]``, components that this one must beat, or a verdict says so.
     ``access: ClassVar[str]``: "gradient", or "scores" for an attack that sees nothing but logits (black box).
     ``minimum_norm: ClassVar[bool]``: looks for the smallest perturbation, whatever the eps; judged at any eps at once.
+    ``targeted: ClassVar[bool]``: wants certain classes, so what fell at a small eps is attacked again at a larger one.
     A step attack has fields ``steps`` and ``restarts`` and gives ``start`` and ``step``; any other gives ``perturb``.
     The engine evaluates ``x_adv``, keeps the first image that fools (of a ``minimum_norm`` attack the smallest), and
     takes finished samples out: N changes from call to call, and samples at different iterations stand side by side.

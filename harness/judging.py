@@ -101,12 +101,18 @@ class _Judge:
         self.targeted = False
         self.checked = self.differing = self.engine_right = self.judge_right = 0
 
+    @property
+    def _searches(self) -> bool:
+        """Whether one attack looks for the smallest perturbations, so that their sizes are the outcome."""
+        return len(self.trial.members) == 1 and self.trial.members[0].minimum_norm
+
     def run(self) -> Outcome:
         standing = self._begin()
         if self.trial.threat is not None:
-            for number, assault in enumerate(self.trial.members):
+            for number, member in enumerate(self.trial.members):
                 places = standing.nonzero().squeeze(1)
-                if not len(places):
+                assault = self._with_what_is_left(member, places) if len(places) else None
+                if assault is None:
                     break
                 done = 0
                 for finished in self._attack(assault, places):
@@ -121,6 +127,14 @@ class _Judge:
             if self.trial.verify:
                 self._probe(standing)
         return self._outcome()
+
+    def _with_what_is_left(self, member: Assault, places: Tensor) -> Assault | None:
+        """A member of an ensemble with the queries that the members before it left over; None where they left none."""
+        if member.query_budget is None or len(self.trial.members) == 1:
+            return member
+        first_look = 0 if self.trial.before is not None else self.look.draws
+        left = member.query_budget - int(self.rows["forwards"][places].max()) + first_look
+        return replace(member, query_budget=left) if left >= member.draws else None
 
     def _begin(self) -> Tensor:
         """Fills in what is known without an attack; which samples are to be attacked: (N,)."""
@@ -155,7 +169,6 @@ class _Judge:
             clean = None
             if assault.needs_clean:
                 clean = look(batch.x, batch, {}, gradient=False).logits
-                self.rows["forwards"][place] += 1
             yield Fresh(batch, place, clean)
 
     def _rows(self, places: Tensor) -> tuple[Tensor, Batch]:
@@ -177,18 +190,20 @@ class _Judge:
         x, y, ids = batch = self.samples.take(place)
         size = threat.size(proposal - x).double()
         if assault.minimum_norm:
-            prediction = self._predict(assault, finished, batch._replace(x=proposal), sure=True)
-            size = torch.where(prediction == y, float("inf"), size)
-            self.rows["proposal_prediction"][place] = prediction
+            found = self._predict(assault, finished, batch._replace(x=proposal), sure=True)
+            size = torch.where(found == y, float("inf"), size)
+            self.rows["proposal_prediction"][place] = found
             inside = size <= threat.eps * (1 + 1e-6)
             clipped = torch.where(inside.view(-1, 1, 1, 1), proposal, x)
-            prediction = torch.where(inside, prediction, self.rows["clean_prediction"][place])
+            prediction = torch.where(inside, found, self.rows["clean_prediction"][place])
+            if not self._searches:  # among other attacks what is not inside the budget is no image at all
+                size = threat.size(clipped - x).double()
         else:
             clipped = threat.project(proposal, x)
             same = float((clipped - proposal).abs().max()) <= SAME
             prediction = self._predict(assault, finished, batch._replace(x=clipped), sure=same)
             self.low, self.high = min(self.low, float(proposal.min())), max(self.high, float(proposal.max()))
-        self._write(place, (proposal if assault.minimum_norm else clipped) - x, prediction, size, finished)
+        self._write(place, (proposal if self._searches else clipped) - x, prediction, size, finished)
         if self.trial.verify and not assault.minimum_norm:  # what stands at the boundary falls off it when rounded
             rounded = Batch((clipped * 255).round() / 255, y, ids)
             self.rows["quantised_prediction"][place] = self._classes(self.look, rounded)
@@ -212,6 +227,8 @@ class _Judge:
         is held against the model in its plain form on the first samples of each cell, and on all after a difference.
         """
         seen = finished.prediction
+        if seen is not None and assault.minimum_norm and self.subject.repeats and self.crafted_on is None:
+            return seen  # such images lie on the boundary, where rounding decides
         if seen is None or not sure or not self.subject.repeats or self.crafted_on is not None:
             return self._classes(self.look, batch)
         if assault.precision != "float32":
@@ -248,7 +265,6 @@ class _Judge:
         zeros, backwards = found.pop("zeros"), found["backwards"]
         with np.errstate(invalid="ignore", divide="ignore"):
             share = np.where(backwards > 0, zeros / backwards, np.nan)
-        minimum_norm = self.trial.members[0].minimum_norm
         quantised, target, proposed = (found.pop(name) for name in CLASSES[2:])
         return Outcome(
             ids=self.samples.ids.cpu().numpy(),
@@ -258,17 +274,24 @@ class _Judge:
             proposal_high=self.high,
             seconds=time.perf_counter() - self.began,
             zero_gradients=share if backwards.any() else None,
-            quantised_prediction=quantised if self.trial.verify and not minimum_norm else None,
+            quantised_prediction=quantised if self.trial.verify and not self._searches else None,
             target=target if self.targeted else None,
-            proposal_prediction=proposed if minimum_norm else None,
+            proposal_prediction=proposed if self._searches else None,
             notes=list(self.log.notes.values()),
             facts=self.log.facts,
         )
 
 
 def at_budget(outcome: Outcome, threat: Threat) -> Outcome:
-    """What a minimum-norm attack's outcome says of another budget: fooled where the perturbation found is inside it."""
+    """What a minimum-norm attack's outcome says of another budget: fooled where the perturbation found is inside it.
+
+    What the search cost was paid where it was made; the probes there were of what stood at that budget.
+    """
     assert outcome.proposal_prediction is not None
     inside = outcome.proposal_size <= threat.eps * (1 + 1e-6)
     prediction = np.where(inside, outcome.proposal_prediction, outcome.clean_prediction)
-    return dataclasses.replace(outcome, prediction=prediction)
+    nothing = np.zeros_like(outcome.forwards)
+    facts = {name: fact for name, fact in outcome.facts.items() if name not in ("probed", "probe_fooled")}
+    return dataclasses.replace(
+        outcome, prediction=prediction, forwards=nothing, backwards=nothing, seconds=0.0, facts=facts
+    )

@@ -105,7 +105,7 @@ class Local:
             crafted_on=self._fitted_module(cell.surrogate) if cell.surrogate else None,
             before=self._before(cell),
             verify=self.settings.verify,
-            probe=self._assault(cell, self.probe) if self.probe and cell.threat else None,
+            probe=self._probing(cell),
             subject=self._examined(cell.hardened, module, samples),
         )
         return judge(trial, samples, lambda share, right: self.reporter.advance(share, f"accuracy {percent(right)}"))
@@ -122,6 +122,14 @@ class Local:
             query_budget=run.query_budget,
             precision=run.precision,
         )
+
+    def _probing(self, cell: CellStep) -> Assault | None:
+        """The attack of the checks that cost passes, where it supports the cell's norm."""
+        if self.probe is None or cell.threat is None:
+            return None
+        if self.probe.fault:
+            raise BenchError(self.probe.fault)
+        return self._assault(cell, self.probe) if cell.threat.norm in self.probe.norms else None
 
     def _before(self, cell: CellStep) -> Outcome | None:
         """The outcome at the next smaller eps. Raises BenchError where there is none: the key says that it counts."""
@@ -178,7 +186,8 @@ class Local:
             attack=cell.attack.component_name,
             norm=threat.norm if threat else None,
             eps=threat.eps if threat else None,
-            stronger_than=() if cell.attack.fault else cell.attack.stronger_than,
+            # An attack that may not spend what it needs does not claim to beat others.
+            stronger_than=() if cell.attack.fault or self.settings.query_budget else cell.attack.stronger_than,
             family=cell.family,
             access="" if cell.attack.fault or threat is None else cell.attack.access,
             document=document,

@@ -62,8 +62,10 @@ EXPLANATIONS: Mapping[str, str] = {
         "lowest accuracy."
     ),
     "black_box_stronger": (
-        "An attack that sees scores alone leaves less than one that sees gradients, the sign of masked gradients. "
-        "Report the lower accuracy, and adapt the attack by gradients to the defense before claiming more."
+        "An attack that sees scores alone leaves less than one that sees gradients: either the latter is simply too "
+        "weak (few steps, one restart), or gradients are masked. Report the lower accuracy, try more steps and "
+        "restarts, another loss or the strongest ensemble at hand, and only then suspect the model and "
+        "adapt the attack to it."
     ),
     "eps_not_falling": (
         "The accuracy rises although the budget grows, yet every perturbation of the smaller budget is allowed in the "

@@ -27,7 +27,8 @@ class FMN:
     iterations. alpha, alpha_final: L2 length of the first and the last step in pixel units, by a cosine between; None
     takes the paper's 1 (Linf: 10) for 3 x 32 x 32 pixels, with the root of their number for others, and at last a
     hundredth of it. gamma, gamma_final: shares by which the radius changes at first and at last. restarts: the first
-    runs from the label, the others to the second likeliest other class and so on; the smallest of all counts.
+    runs from the label, the others to the second likeliest other class and so on; the smallest of all counts. The paper
+    has one, with which DeepFool finds smaller perturbations here and there.
     Pintor, Roli, Brendel and Biggio, "Fast minimum-norm adversarial attacks through adaptive norm constraints",
     NeurIPS 2021.
     """
@@ -37,7 +38,7 @@ class FMN:
     alpha_final: float | None = None
     gamma: float = 0.05
     gamma_final: float = 0.001
-    restarts: int = 1
+    restarts: int = 4
 
     norms: ClassVar[tuple[str, ...]] = ("Linf", "L2", "L1")
     minimum_norm: ClassVar[bool] = True

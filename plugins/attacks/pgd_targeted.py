@@ -31,6 +31,7 @@ class PGDTargeted:
     restarts: int = 1
 
     norms: ClassVar[tuple[str, ...]] = ("Linf", "L2", "L1")
+    targeted: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self._towards()  # refuses what PGD refuses
