@@ -145,13 +145,13 @@ def norm_of(delta: Tensor, norm: str) -> Tensor:
 
 def _onto_l1_ball(delta: Tensor, eps: float) -> Tensor:
     """The nearest perturbations of L1 norm at most ``eps`` (Duchi et al., ICML 2008): (N, C, H, W)."""
-    size = delta.abs().flatten(1)
+    size = delta.abs().flatten(1).double()  # in float32 the sums of far points are not good to a thousandth
     falling = size.sort(dim=1, descending=True).values
     over = falling.cumsum(1) - eps
     rank = size.new_ones(size.shape[1]).cumsum(0)
     count = (falling * rank > over).sum(1, keepdim=True).clamp(min=1)
     threshold = (over.gather(1, count - 1) / count).clamp(min=0.0)
-    return (size - threshold).clamp(min=0.0).view_as(delta) * delta.sign()
+    return (size - threshold).clamp(min=0.0).to(delta).view_as(delta) * delta.sign()
 
 
 class Facts(NamedTuple):
