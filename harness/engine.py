@@ -24,7 +24,7 @@ from harness.looking import Look, task_loss
 from harness.randomness import SampleRandom
 from harness.standing import Finished, Fresh, Pool, Standing, joined
 from harness.tasks import classification as task
-from harness.types import Evaluation
+from harness.types import Batch, Evaluation, State
 
 
 class Engine:
@@ -36,17 +36,17 @@ class Engine:
         self._rounds = int(assault.component.restarts)
         if classes is not None and registry.offers(hooks, "rounds"):
             self._rounds = int(hooks.rounds(classes=classes))
-        loss = (
-            (lambda logits, batch, state: hooks.loss(logits=logits, batch=batch, state=state))
-            if (registry.offers(hooks, "loss"))
-            else task_loss
-        )
+        loss = self._own_loss if registry.offers(hooks, "loss") else task_loss
         self.look = Look(module, batch_size, loss, assault.draws, assault.precision)
         # Who is looked at with a gradient, who without one, and who was found to stand and now needs a gradient.
         self._ready, self._unsure, self._stands = Pool(), Pool(), Pool()
         # Whether samples leave when they are fooled: not while the smallest perturbation or the last iterate is wanted.
         self._retires = not (assault.minimum_norm or assault.final_iterate)
         self._forecast = Forecast(active=self._retires and assault.by_gradient)
+
+    def _own_loss(self, logits: Tensor, batch: Batch, state: State) -> Tensor:
+        loss: Tensor = self._hooks.loss(logits=logits, batch=batch, state=state)
+        return loss
 
     def run(self, source: Iterable[Fresh]) -> Iterator[Finished]:
         """Attacks every sample of ``source``; memory grows with the batch only."""
