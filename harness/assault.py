@@ -43,6 +43,11 @@ class Assault:
         return getattr(self.component, "access", "gradient") == "gradient"
 
     @property
+    def only_asks(self) -> bool:
+        """Whether it may have the model's fast form: it never holds the model, or says that it leaves it alone."""
+        return self.by_step or bool(getattr(self.component, "only_asks", False))
+
+    @property
     def minimum_norm(self) -> bool:
         return bool(getattr(self.component, "minimum_norm", False))
 

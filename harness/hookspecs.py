@@ -63,6 +63,7 @@ class Attacks:
     ``access: ClassVar[str]``: "gradient", or "scores" for an attack that sees nothing but logits (black box).
     ``minimum_norm: ClassVar[bool]``: looks for the smallest perturbation, whatever the eps; judged at any eps at once.
     ``targeted: ClassVar[bool]``: wants certain classes, so what fell at a small eps is attacked again at a larger one.
+    ``only_asks: ClassVar[bool]``: its own loop calls the model and changes nothing of it; it gets the fast form.
     A step attack has fields ``steps`` and ``restarts`` and gives ``start`` and ``step``; any other gives ``perturb``.
     The engine evaluates ``x_adv``, keeps the first image that fools (of a ``minimum_norm`` attack the smallest), and
     takes finished samples out: N changes from call to call, and samples at different iterations stand side by side.

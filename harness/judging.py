@@ -159,7 +159,7 @@ class _Judge:
         crafting = self.crafted_on or self.subject
         if self.crafted_on is not None:
             assault = replace(assault, final_iterate=True)  # an image that fools one model by a hair fools no other
-        module = crafting.fast if assault.by_step else crafting.module
+        module = crafting.fast if assault.only_asks else crafting.module
         classes = len(self.plain(*self._rows(places[:1]), {}, gradient=False).logits[0])
         source = self._fresh(assault, Look(module, self.trial.batch_size), places)
         yield from attack(module, assault, source, self.trial.batch_size, classes, self.log)

@@ -343,6 +343,27 @@ def test_passes_of_other_libraries_are_counted_for_each_sample() -> None:
     assert counted.cost[:, 1].tolist() == [0, 0, 1, 0, 0, 1, 0, 0]
 
 
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_loop_that_only_asks_is_given_the_fast_form_of_the_model(asks: bool) -> None:
+    seen: list[str] = []
+
+    @dataclass(frozen=True)
+    class Looks:
+        norms: ClassVar[tuple[str, ...]] = ("Linf",)
+        only_asks: ClassVar[bool] = asks
+
+        @hookimpl
+        def perturb(self, problem: Problem, batch: Batch) -> Tensor:
+            assert isinstance(problem.module, Counted)
+            seen.append(type(problem.module.module).__name__)
+            return batch.x + 1e-3
+
+    module = small()
+    outcome = judged(Looks(), module, as_seen(images(8), module))
+    assert seen == ["Folded" if asks else "Small"]
+    assert outcome.notes == []
+
+
 # --- random models ---
 
 

@@ -31,6 +31,7 @@ class FABT:
     beta: float = 0.9
 
     norms: ClassVar[tuple[str, ...]] = ("Linf", "L2", "L1")
+    only_asks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.n_target_classes < 1:
