@@ -22,7 +22,7 @@ def test_the_whole_list_has_every_section_and_name() -> None:
     lines = listing(None, "tiny", None).splitlines()
     assert tuple(line for line in lines if line and not line.startswith(" ")) == SECTIONS
     listed = {line.split()[0].rstrip(":") for line in lines if line.startswith("  ")}
-    assert {name for _, name in NAMES} | {"report", "tiny", "small"} == listed
+    assert {name for _, name in NAMES} | {"report", "corruptions", "tiny", "small"} == listed
 
 
 @pytest.mark.parametrize("kind", SECTIONS)
@@ -56,8 +56,9 @@ def test_a_stranger_s_component_shows_where_it_is_from(plugin_distribution: Call
 @pytest.mark.parametrize(("kind", "name"), NAMES)
 def test_everything_listed_is_described(kind: str, name: str) -> None:
     text = description(kind, name, "tiny", None, ())
-    assert text.startswith(f"{name} ({kind}, profile tiny)\ncomponent  ")
-    assert "of adversarial-bench" in text
+    made_of = "\nThe worst case over its members" if name == "autoattack" else "component  "
+    assert text.startswith(f"{name} ({kind}, profile tiny)\n{made_of}")
+    assert "adversarial-bench" in text
     assert "broken" not in text
     assert "No docstring" not in text
     assert "MISSING" not in text

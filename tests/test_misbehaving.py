@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -98,11 +99,12 @@ STRANGER = """
 """
 
 BAD = {
-    "bad_raises": "RuntimeError: out of ideas",
-    "bad_nan": "nan: attack bad_nan: 256 of 256 adversarial images hold NaN or Inf",
-    "bad_shape": "attack bad_shape: returned shape (256, 1, 4, 8); (256, 1, 8, 8) is needed",
-    "bad_dtype": "attack bad_dtype: returned dtype torch.float64; torch.float32 is needed",
-    "bad_import": "plugin 'bad_import' (attacks, from unimportable 1.0) cannot be imported: ImportError: no licence",
+    "bad_raises": r"RuntimeError: out of ideas",
+    # As many images as still stood, or a full batch of them.
+    "bad_nan": r"nan: attack bad_nan: (\d+) of \1 adversarial images hold NaN or Inf",
+    "bad_shape": r"attack bad_shape: returned shape \((\d+), 1, 4, 8\); \(\1, 1, 8, 8\) is needed",
+    "bad_dtype": r"attack bad_dtype: returned dtype torch\.float64; torch\.float32 is needed",
+    "bad_import": r"plugin 'bad_import' \(attacks, from unimportable 1\.0\) cannot be imported: ImportError: no lic\w+",
 }
 SCORES = ("accuracy", "attack_success_rate", "linf_mean", "linf_max", "l2_mean", "l2_max", "forwards", "backwards")
 
@@ -155,7 +157,8 @@ def test_bad_plugins_cost_their_own_cells_only(
             row = beside.rows[defense, attack]
             assert row.status == "failed"
             assert row.scores == ()
-            assert [r.text for r in row.reasons] == [reason]
+            assert len(row.reasons) == 1
+            assert re.fullmatch(reason, row.reasons[0].text), row.reasons
             assert row.n == 0
 
     for cell, row in alone.rows.items():
