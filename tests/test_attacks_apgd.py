@@ -25,6 +25,7 @@ from plugins.attacks.fgsm import FGSM
 from plugins.margins import dlr, dlr_towards, margin
 from plugins.projections import onto_ball, onto_l1_ball_in_box
 
+pytestmark = pytest.mark.slow  # against other libraries, one to four seconds each
 torch.set_num_threads(1)
 theirs = pytest.importorskip("pyautoattack.autopgd_base")
 

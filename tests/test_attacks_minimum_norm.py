@@ -18,6 +18,7 @@ from harness.types import Batch, Threat
 from plugins.attacks.fab_t import FABT
 from plugins.attacks.fmn import FMN
 
+pytestmark = pytest.mark.slow  # against other libraries, one to four seconds each
 torch.set_num_threads(1)
 
 NORMS = ("Linf", "L2", "L1")

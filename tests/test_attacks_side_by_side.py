@@ -26,6 +26,7 @@ from plugins.attacks.pgd import PGD
 from plugins.attacks.pgd_targeted import PGDTargeted
 from plugins.attacks.square import Square
 
+pytestmark = pytest.mark.slow  # against other libraries, one to four seconds each
 torch.set_num_threads(1)
 
 ALL: list[Any] = [

@@ -178,6 +178,7 @@ def test_samples_that_are_not_the_same_cannot_be_paired() -> None:
         mcnemar([True], [True, False])
 
 
+@pytest.mark.slow  # the first import of statsmodels may take half a minute
 @given(st.lists(st.floats(0, 1), max_size=20))
 @settings(max_examples=100, deadline=None)
 def test_holm_steps_down(p_values: list[float]) -> None:
