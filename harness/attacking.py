@@ -59,14 +59,15 @@ def propose(module: nn.Module, assault: Assault, batch: Batch, log: Log | None =
 def _perturbed(module: nn.Module, assault: Assault, fresh: Fresh) -> Finished:
     """One batch under an attack with its own loop; it is stopped where its queries are spent."""
     batch, threat = fresh.batch, assault.threat
-    problem = ModelProblem(
+    counted = Counted(
         module,
         batch,
         threat=None if assault.minimum_norm else threat,
-        access=getattr(assault.component, "access", "gradient"),
+        by_gradient=assault.by_gradient,
         budget=assault.query_budget,
         draws=assault.draws,
     )
+    problem = ModelProblem(counted)
     seed_global(assault.seed, batch.ids)
     given = Batch(*(tensor.clone() for tensor in batch))  # an attack may write into what it was given
     random = SampleRandom(assault.seed, batch.ids)
@@ -74,34 +75,21 @@ def _perturbed(module: nn.Module, assault: Assault, fresh: Fresh) -> Finished:
         x_adv = assault.hooks.perturb(problem=problem, batch=given, threat=threat, random=random)
         x_adv = check_proposal(x_adv, batch.x, assault.name)
     except BudgetSpent:
-        x_adv = problem.module.best
-    cost = torch.cat([problem.module.cost, problem.module.cost.new_zeros(len(batch.y), 1)], dim=1)
+        x_adv = counted.best
+    cost = torch.cat([counted.cost, counted.cost.new_zeros(len(batch.y), 1)], dim=1)
     return Finished(fresh.place, x_adv, None, cost, None)
 
 
 class ModelProblem:
-    """A classifier as code with a loop of its own sees it (``harness.types.Problem``): attacks, and defenses.
+    """A classifier as code with a loop of its own sees it (``harness.types.Problem``): attacks, and defenses."""
 
-    With a ``batch``, passes are counted for each of its samples; see ``Counted`` for the limits.
-    """
-
-    def __init__(
-        self,
-        module: nn.Module,
-        batch: Batch | None = None,
-        *,
-        threat: Threat | None = None,
-        access: str = "gradient",
-        budget: int | None = None,
-        draws: int = 1,
-    ) -> None:
-        self.module = Counted(module, batch, threat=threat, access=access, budget=budget, draws=draws)
-        self._access = access
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module if isinstance(module, Counted) else Counted(module)
         self._fast: Folded | None = None
         self._tried = False
 
     def evaluate(self, x: Tensor, batch: Batch, *, gradient: bool) -> Evaluation:
-        return Look(self.module, max(1, len(x)))(x, batch, {}, gradient=gradient and self._access == "gradient")
+        return Look(self.module, max(1, len(x)))(x, batch, {}, gradient=gradient and self.module.by_gradient)
 
     def loss(self, x: Tensor, batch: Batch) -> Tensor:
         return task.loss(self.module(x), batch.y)

@@ -19,7 +19,7 @@ from harness.attacking import attack
 from harness.data import Samples
 from harness.looking import Look
 from harness.standing import Finished, Fresh
-from harness.subject import PROBES, Subject, examine
+from harness.subject import Subject, examine
 from harness.tasks import classification as task
 from harness.types import Batch, Outcome, Threat, norm_of
 from harness.undisturbed import seed_global, undisturbed
@@ -84,9 +84,8 @@ class _Judge:
     def __init__(self, trial: Trial, samples: Samples, progress: Progress) -> None:
         self.began = time.perf_counter()
         self.trial, self.samples, self.progress = trial, samples, progress
-        first = samples.take(torch.arange(min(PROBES, len(samples)), device=samples.labels.device))
-        self.subject = trial.subject or examine(trial.module, first)
-        self.crafted_on = None if trial.crafted_on is None else examine(trial.crafted_on, first)
+        self.subject = trial.subject or examine(trial.module, samples)
+        self.crafted_on = None if trial.crafted_on is None else examine(trial.crafted_on, samples)
         self.log = Log(facts={**self.subject.facts})
         # Of a random model the mean of as many answers as its attack averages counts.
         draws = 1 if self.subject.repeats else max(assault.draws for assault in trial.members)
@@ -134,7 +133,7 @@ class _Judge:
             return member
         first_look = 0 if self.trial.before is not None else self.look.draws
         left = member.query_budget - int(self.rows["forwards"][places].max()) + first_look
-        return replace(member, query_budget=left) if left >= member.draws else None
+        return replace(member, query_budget=left) if left > 0 else None
 
     def _begin(self) -> Tensor:
         """Fills in what is known without an attack; which samples are to be attacked: (N,)."""
@@ -156,13 +155,15 @@ class _Judge:
         return self.rows["prediction"] == labels
 
     def _attack(self, assault: Assault, places: Tensor) -> Iterator[Finished]:
+        budget = assault.query_budget
+        if budget is not None and budget < assault.draws + assault.needs_clean:
+            return  # not enough for a first look
         crafting = self.crafted_on or self.subject
         if self.crafted_on is not None:
             assault = replace(assault, final_iterate=True)  # an image that fools one model by a hair fools no other
         module = crafting.fast if assault.only_asks else crafting.module
-        classes = len(self.plain(*self._rows(places[:1]), {}, gradient=False).logits[0])
         source = self._fresh(assault, Look(module, self.trial.batch_size), places)
-        yield from attack(module, assault, source, self.trial.batch_size, classes, self.log)
+        yield from attack(module, assault, source, self.trial.batch_size, crafting.classes, self.log)
 
     def _fresh(self, assault: Assault, look: Look, places: Tensor) -> Iterator[Fresh]:
         for place, batch in self._batches(places):
@@ -170,10 +171,6 @@ class _Judge:
             if assault.needs_clean:
                 clean = look(batch.x, batch, {}, gradient=False).logits
             yield Fresh(batch, place, clean)
-
-    def _rows(self, places: Tensor) -> tuple[Tensor, Batch]:
-        batch = self.samples.take(places)
-        return batch.x, batch
 
     def _batches(self, places: Tensor) -> Iterator[tuple[Tensor, Batch]]:
         for place in places.split(self.trial.batch_size):  # type: ignore[no-untyped-call]

@@ -131,7 +131,7 @@ def _joined(parts: list[Evaluation]) -> Evaluation:
 class Counted(nn.Module):
     """A model whose passes are counted, for each sample of ``batch`` where there is one.
 
-    ``access`` "scores" gives logits without gradients. With a ``budget`` of forward passes a sample it raises
+    ``by_gradient`` false gives logits without gradients. With a ``budget`` of forward passes a sample it raises
     BudgetSpent before any sample would exceed it; ``best`` then has, of each sample, the first image inside the
     ``threat`` that was seen to fool, else the image as it was. ``draws`` passes are made for each that is asked for,
     and their mean is given.
@@ -143,7 +143,7 @@ class Counted(nn.Module):
         batch: Batch | None = None,
         *,
         threat: Threat | None = None,
-        access: str = "gradient",
+        by_gradient: bool = True,
         budget: int | None = None,
         draws: int = 1,
     ) -> None:
@@ -151,7 +151,8 @@ class Counted(nn.Module):
         self.module = module
         self.training = module.training  # other libraries ask this flag, and set the mode that it told afterwards
         self.forwards = self.backwards = 0
-        self._batch, self._threat, self._access, self._budget, self._draws = batch, threat, access, budget, draws
+        self.by_gradient = by_gradient
+        self._batch, self._threat, self._budget, self._draws = batch, threat, budget, draws
         if batch is not None:
             self.cost = batch.y.new_zeros(len(batch.y), 2)  # forwards and backwards, (N, 2)
             self.best, self._won = batch.x.clone(), torch.zeros_like(batch.y, dtype=torch.bool)
@@ -159,7 +160,7 @@ class Counted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows = self._rows(x)
         self._pay(rows, len(x))
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self._access == "gradient"):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.by_gradient):
             logits: Tensor = self.module(x)
             if self._draws > 1:
                 logits = torch.stack([logits, *(self.module(x) for _ in range(self._draws - 1))]).mean(0)

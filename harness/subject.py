@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from harness.data import Samples
 from harness.folding import folded
 from harness.looking import checked, slope_of
 from harness.tasks import classification as task
@@ -32,18 +33,19 @@ class Subject:
 
     module: nn.Module
     fast: nn.Module
+    classes: int
     repeats: bool
     facts: dict[str, float] = field(default_factory=dict)
 
 
-def examine(module: nn.Module, batch: Batch) -> Subject:
+def examine(module: nn.Module, samples: Samples) -> Subject:
     """Looks at a model in evaluation mode with frozen weights. Raises BenchError for logits that are no numbers.
 
     Facts: ``repeat_difference``, between two answers to the same images, in another order, as a share of the largest
     logit; ``logit_gap``, between the two largest logits in the median; ``flat``, the share of images whose gradient is
     zero everywhere; ``rising``, of the others the share whose loss a small step along the gradient raises.
     """
-    batch = Batch(*(t[:PROBES] for t in batch))
+    batch = samples.take(torch.arange(min(PROBES, len(samples)), device=samples.labels.device))
     x = batch.x[:REPEATS]
     with torch.no_grad():
         logits = checked(module(x), x).float()
@@ -52,7 +54,7 @@ def examine(module: nn.Module, batch: Batch) -> Subject:
     repeats = difference <= REPEATED
     fast = folded(module, x) if repeats else None
     facts = {"repeat_difference": difference, "folded": float(fast is not None), **_slopes(fast or module, batch)}
-    return Subject(module, fast or module, repeats, facts)
+    return Subject(module, fast or module, logits.shape[1], repeats, facts)
 
 
 def _slopes(module: nn.Module, batch: Batch) -> dict[str, float]:

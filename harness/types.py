@@ -93,7 +93,7 @@ class Threat:
             shrink = (self.eps / size).clamp(max=1.0)
             x_adv = x + delta * shrink.view(-1, 1, 1, 1)
         elif self.norm == "L1":
-            x_adv = x + _onto_l1_ball(x_adv - x, self.eps)
+            x_adv = x + onto_l1_ball(x_adv - x, self.eps)
         return x_adv.clamp(0.0, 1.0)
 
     def steepest(self, gradient: Tensor) -> Tensor:
@@ -143,8 +143,11 @@ def norm_of(delta: Tensor, norm: str) -> Tensor:
     return flat.square().sum(1).sqrt() if norm == "L2" else flat.abs().sum(1)
 
 
-def _onto_l1_ball(delta: Tensor, eps: float) -> Tensor:
-    """The nearest perturbations of L1 norm at most ``eps`` (Duchi et al., ICML 2008): (N, C, H, W)."""
+def onto_l1_ball(delta: Tensor, eps: float | Tensor) -> Tensor:
+    """The nearest perturbations of L1 norm at most ``eps``, one for all or (N, 1): (N, C, H, W).
+
+    Duchi et al., "Efficient projections onto the l1-ball for learning in high dimensions", ICML 2008.
+    """
     size = delta.abs().flatten(1).double()  # in float32 the sums of far points are not good to a thousandth
     falling = size.sort(dim=1, descending=True).values
     over = falling.cumsum(1) - eps

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.types import onto_l1_ball
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -18,12 +20,7 @@ def onto_ball(delta: Tensor, norm: str, eps: Tensor) -> Tensor:
         return flat.maximum(-eps).minimum(eps).view_as(delta)
     if norm == "L2":
         return (flat * (eps / flat.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)).view_as(delta)
-    falling = flat.abs().sort(dim=1, descending=True).values
-    over = falling.cumsum(1) - eps
-    rank = flat.new_ones(flat.shape[1]).cumsum(0)
-    count = (falling * rank > over).sum(1, keepdim=True).clamp(min=1)  # Duchi et al., ICML 2008
-    least = (over.gather(1, count - 1) / count).clamp(min=0.0)
-    return ((flat.abs() - least).clamp(min=0.0) * flat.sign()).view_as(delta)
+    return onto_l1_ball(delta, eps)
 
 
 def onto_l1_ball_in_box(delta: Tensor, x: Tensor, eps: float) -> Tensor:

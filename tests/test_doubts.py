@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import Small, batch_of, digits, first
+from networks import Small, digits, first
 from torch import Tensor, nn
 
 from harness import validity
@@ -152,16 +152,16 @@ def test_verifying_looks_at_every_final_image_again_and_at_its_8_bit_form() -> N
 
 
 def test_what_a_model_says_of_itself() -> None:
-    batch = batch_of(first(samples(), 32))
     with undisturbed(trained()):
-        sound = examine(trained(), batch)
+        sound = examine(trained(), samples())
     assert sound.repeats
+    assert sound.classes == 10
     assert sound.fast is not trained()
     assert sound.facts["flat"] == 0
     assert sound.facts["rising"] > 0.9
     random = Changed(images=noisy).eval()
     with undisturbed(random):
-        found = examine(random, batch)
+        found = examine(random, samples())
     assert not found.repeats
     assert found.fast is random  # what does not repeat cannot be shown to be the same in another form
 
@@ -172,5 +172,4 @@ def test_a_model_whose_answer_depends_on_the_batch_does_not_repeat() -> None:
             logits: Tensor = trained()(x)
             return logits + torch.arange(len(x)).float()[:, None] * torch.tensor([0.1] * 5 + [0.0] * 5)
 
-    batch = batch_of(first(samples(), 32))
-    assert not examine(OnBatch().eval(), batch).repeats
+    assert not examine(OnBatch().eval(), samples()).repeats

@@ -26,6 +26,7 @@ from harness.randomness import SampleRandom
 from harness.standing import Fresh
 from harness.types import Batch, Evaluation, Outcome, Problem, State, Threat
 from harness.undisturbed import undisturbed
+from plugins.attacks.apgd_t import APGDT
 from plugins.attacks.fgsm import FGSM
 from plugins.attacks.pgd import PGD
 from plugins.attacks.torchattacks_pgd import TorchattacksPGD
@@ -321,6 +322,15 @@ def test_a_query_budget_holds_for_every_attack(attack: Any, budget: int) -> None
     outcome = judged(attack, module, as_seen(images(20), module), NO_BUDGET, query_budget=budget)
     assert (outcome.forwards - 1).tolist() == [budget] * 20  # the first look is the judge's
     assert outcome.correct.all()
+
+
+def test_a_budget_that_is_used_up_by_the_look_an_attack_starts_from_leaves_all_standing() -> None:
+    module = small()
+    samples = as_seen(images(12), module)
+    outcome = judged(APGDT(steps=3), module, samples, Threat("Linf", 0.3), query_budget=1)
+    assert outcome.forwards.max() <= 2  # the judge's own and one
+    assert outcome.correct.all()
+    assert judged(APGDT(steps=3), module, samples, Threat("Linf", 0.3), query_budget=2).forwards.max() == 3
 
 
 def test_an_attack_stopped_at_its_budget_keeps_what_it_had_shown() -> None:

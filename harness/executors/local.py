@@ -25,7 +25,7 @@ from harness.randomness import derive, generators_kept, seed_generators
 from harness.recipe import Recipe
 from harness.store.records import CellRecord, CellState, ScoreRecord, StepRecord
 from harness.store.store import Store
-from harness.subject import PROBES, Subject, examine
+from harness.subject import Subject, examine
 from harness.types import Outcome, Preparation, Status
 from harness.undisturbed import undisturbed
 from harness.weights import transfer
@@ -148,8 +148,7 @@ class Local:
         if self._subject is None or self._subject[0] != step.key:
             with undisturbed(module):
                 seed_generators(derive(step.seed, "examine"))
-                batch = samples.take(torch.arange(min(PROBES, len(samples)), device=samples.labels.device))
-                self._subject = (step.key, examine(module, batch))
+                self._subject = (step.key, examine(module, samples))
         return self._subject[1]
 
     def _measure_again(self, cell: CellStep, state: CellState) -> None:
