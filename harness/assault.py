@@ -18,7 +18,8 @@ class Assault:
     """One attack component and all that decides how it is run. ``threat`` None: no perturbation.
 
     draws: looks averaged at each point, for random models (EOT: Athalye et al., ICML 2018). query_budget: forward
-    passes a sample that the attack may spend (None: any number).
+    passes a sample that the attack may spend (None: any number). inside_suffices: an attack that looks for the smallest
+    perturbation may leave a sample once it has one inside the threat.
     """
 
     component: Any
@@ -29,6 +30,7 @@ class Assault:
     final_iterate: bool = False
     query_budget: int | None = None
     precision: str = "float32"
+    inside_suffices: bool = False
 
     @cached_property
     def hooks(self) -> Any:

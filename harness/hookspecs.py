@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 hookspec = pluggy.HookspecMarker("bench")
 hookimpl = pluggy.HookimplMarker("bench")
 
+NOT_IN_KEY: Mapping[str, str] = {"key": "never"}
+"""Metadata of a dataclass field that decides no number: where files lie (their bytes count), what a licence says."""
+ADDED_LATER: Mapping[str, str] = {"key": "unless default"}
+"""Metadata of a field that came after results were stored: with its default all is as it was, the content key too."""
+
 
 class Datasets:
     @hookspec(firstresult=True)
@@ -63,6 +68,8 @@ class Attacks:
     ``access: ClassVar[str]``: "gradient", or "scores" for an attack that sees nothing but logits (black box).
     ``minimum_norm: ClassVar[bool]``: looks for the smallest perturbation, whatever the eps; judged at any eps at once.
     ``targeted: ClassVar[bool]``: wants certain classes, so what fell at a small eps is attacked again at a larger one.
+    ``keeps_best: ClassVar[bool]``: a look whose loss is not above ``state["best_loss"]`` changes nothing but the next
+    proposal, so several may be looked at together. What is told of one guessed to be refused is a loss of -inf.
     ``only_asks: ClassVar[bool]``: its own loop calls the model and changes nothing of it; it gets the fast form.
     A step attack has fields ``steps`` and ``restarts`` and gives ``start`` and ``step``; any other gives ``perturb``.
     The engine evaluates ``x_adv``, keeps the first image that fools (of a ``minimum_norm`` attack the smallest), and
@@ -79,6 +86,10 @@ class Attacks:
 
         clean: the logits (N, K) of the images as they are. restart: which try this is of each sample, (N,) from 0.
         """
+
+    @hookspec(firstresult=True)
+    def needs_gradient(self, iteration: Tensor) -> Tensor:
+        """Which of these iterations (N,) need a gradient, as booleans (N,). Optional; else all but the last look."""
 
     @hookspec(firstresult=True)
     def loss(self, logits: Tensor, batch: Batch, state: State) -> Tensor:

@@ -159,6 +159,7 @@ class _Judge:
         if budget is not None and budget < assault.draws + assault.needs_clean:
             return  # not enough for a first look
         crafting = self.crafted_on or self.subject
+        assault = replace(assault, inside_suffices=assault.minimum_norm and not self._searches)
         if self.crafted_on is not None:
             assault = replace(assault, final_iterate=True)  # an image that fools one model by a hair fools no other
         module = crafting.fast if assault.only_asks else crafting.module
@@ -223,7 +224,7 @@ class _Judge:
         The engine's own look is taken where it was the model itself that answered, in float32, on the same images. It
         is held against the model in its plain form on the first samples of each cell, and on all after a difference.
         """
-        seen = finished.prediction
+        seen = None if finished.logits is None else task.predict(finished.logits)
         if seen is not None and assault.minimum_norm and self.subject.repeats and self.crafted_on is None:
             return seen  # such images lie on the boundary, where rounding decides
         if seen is None or not sure or not self.subject.repeats or self.crafted_on is not None:

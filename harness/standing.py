@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from harness.types import Batch, State
+
+Found = tuple[Tensor, Tensor, Tensor]
+"""The smallest fooling images so far (N, C, H, W), their sizes (N,), infinite where there is none, logits (N, K)."""
 
 
 class Fresh(NamedTuple):
@@ -24,23 +27,23 @@ class Fresh(NamedTuple):
 class Finished(NamedTuple):
     """Samples that the engine is done with, by their place among all samples (N,).
 
-    x_adv: the proposal, unclipped of an attack with its own loop. prediction: of x_adv, by the engine; None where it
-    has not looked. cost: forwards, backwards and zero gradients, (N, 3).
+    x_adv: the proposal, unclipped of an attack with its own loop. logits: of x_adv, by the engine, (N, K); None where
+    it has not looked. cost: forwards, backwards and zero gradients, (N, 3).
     """
 
     place: Tensor
     x_adv: Tensor
-    prediction: Tensor | None
+    logits: Tensor | None
     cost: Tensor
     target: Tensor | None
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Samples under attack.
+    """Samples under attack, a row for each round of each.
 
-    cost: forwards, backwards and zero gradients, (N, 3). expected: the loss that the last gradient promises where they
-    stand now, (N,). best: the smallest fooling image so far, its size and class (minimum-norm attacks only).
+    expected: the loss that the last gradient promises where they stand now, (N,). best: the smallest fooling image so
+    far, its size and logits (minimum-norm attacks only).
     """
 
     batch: Batch
@@ -49,9 +52,8 @@ class Standing:
     clean: Tensor | None
     restart: Tensor
     iteration: Tensor
-    cost: Tensor
     expected: Tensor
-    best: tuple[Tensor, Tensor, Tensor] | None
+    best: Found | None
 
     def __len__(self) -> int:
         return len(self.place)
@@ -64,10 +66,13 @@ class Standing:
             None if self.clean is None else self.clean[index],
             self.restart[index],
             self.iteration[index],
-            self.cost[index],
             self.expected[index],
             self.best and (self.best[0][index], self.best[1][index], self.best[2][index]),
         )
+
+    def having(self, best: Found) -> Standing:
+        """With another smallest perturbation."""
+        return replace(self, best=best)
 
     def split(self, first: Tensor) -> tuple[Standing | None, Standing | None]:
         """Those where ``first`` (N,) is true, and the others; None where there are none."""
@@ -90,18 +95,24 @@ def joined(parts: list[Standing]) -> Standing:
         None if first.clean is None else torch.cat([p.clean for p in parts if p.clean is not None]),
         torch.cat([p.restart for p in parts]),
         torch.cat([p.iteration for p in parts]),
-        torch.cat([p.cost for p in parts]),
         torch.cat([p.expected for p in parts]),
         _joined_best(parts),
     )
 
 
-def _joined_best(parts: list[Standing]) -> tuple[Tensor, Tensor, Tensor] | None:
+def _joined_best(parts: list[Standing]) -> Found | None:
     found = [p.best for p in parts if p.best is not None]
     if not found:
         return None
-    images, sizes, classes = zip(*found, strict=True)
-    return torch.cat(images), torch.cat(sizes), torch.cat(classes)
+    images, sizes, logits = zip(*found, strict=True)
+    return torch.cat(images), torch.cat(sizes), torch.cat(logits)
+
+
+def smaller(a: Found, b: Found) -> Found:
+    """Of two finds for each sample the smaller one, the first where they are equal."""
+    better = b[1] < a[1]
+    image = b[0].where(better.view(-1, 1, 1, 1), a[0])
+    return image, b[1].where(better, a[1]), b[2].where(better[:, None], a[2])
 
 
 class Pool:

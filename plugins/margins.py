@@ -17,6 +17,16 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return logits.scatter(1, own, float("-inf")).amax(1) - logits.gather(1, own).squeeze(1)
 
 
+def towards(logits: Tensor, y: Tensor, aim: Tensor) -> Tensor:
+    """The class ``aim`` over the label."""
+    return (logits.gather(1, aim[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
+
+
+def likeliest_others(clean: Tensor, y: Tensor) -> Tensor:
+    """The classes but the label, the likeliest first: (N, K) -> (N, K), the label last."""
+    return clean.scatter(1, y[:, None], float("-inf")).argsort(dim=1, descending=True)
+
+
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     """Difference of logits ratio: the margin over the distance from the first to the third largest logit.
 
@@ -33,7 +43,7 @@ def dlr_towards(logits: Tensor, y: Tensor, aim: Tensor) -> Tensor:
 
     Croce and Hein, ICML 2020, equation 7. With three classes the third alone, with two no division.
     """
-    gain = (logits.gather(1, aim[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
+    gain = towards(logits, y, aim)
     if logits.shape[1] < 3:
         return gain
     top = logits.topk(min(4, logits.shape[1]), dim=1).values

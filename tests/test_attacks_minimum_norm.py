@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchattacks
-from attacked import BUDGETS, Recorded, accuracy, check_budget, right, run, stands, trained
+from attacked import BUDGETS, Recorded, right, run, stands, trained
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from networks import batch_of, images, small
+from scipy import optimize
 from torch import Tensor, nn
+from torchattacks.attacks import fab
 
-from harness.assault import Assault
+from harness.assault import Assault, Log
 from harness.attacking import propose
 from harness.registry import bind
 from harness.types import Batch, Threat
+from harness.undisturbed import undisturbed
 from plugins.attacks.fab_t import FABT
 from plugins.attacks.fmn import FMN
+from plugins.projections import onto_plane_in_box
 
 pytestmark = pytest.mark.slow  # against other libraries, one to four seconds each
 torch.set_num_threads(1)
@@ -111,52 +118,113 @@ def test_fmn_finds_the_same_in_any_batch() -> None:
 # --- FAB-T ---
 
 
+def nearest_by_torchattacks(module: nn.Module, batch: Batch, norm: str, steps: int) -> Tensor:
+    """Distance of what torchattacks' FAB finds over all nine targets: (N,)."""
+    attack = torchattacks.FAB(module, norm=norm, eps=10.0, steps=steps, multi_targeted=True, n_classes=10)
+    found = torch.full((len(batch.y),), float("inf"))
+    for place in range(2, 11):
+        attack.target_class = place
+        x_adv = attack.attack_single_run_targeted(batch.x, batch.y)
+        size = Threat(norm, 1.0).size(x_adv - batch.x).where(~stands(module, x_adv, batch), float("inf"))
+        found = found.minimum(size)
+    return found
+
+
 @pytest.mark.parametrize("norm", NORMS)
-def test_fab_is_that_of_torchattacks(norm: str) -> None:
-    module, batch, threat = trained(), right(64), BUDGETS[norm]
-    ours = run(FABT(steps=20), threat, batch, module)
-    check_budget(ours, batch.x, threat)
-    if norm == "L1":  # whose perturb does not know that norm
-        assert accuracy(FABT(steps=20), threat, batch, module) < 0.8
-        return
-    theirs = torchattacks.FAB(module, norm=norm, eps=threat.eps, steps=20, multi_targeted=True, n_classes=10)
-    assert torch.equal(ours, theirs(batch.x, batch.y))
+def test_fab_finds_what_torchattacks_finds(norm: str) -> None:
+    module, batch = trained(), right(64)
+    ours = distances(FABT(iterations=20), norm, batch, module)
+    theirs = nearest_by_torchattacks(module, batch, norm, 20)
+    # Ours also counts a point on the way back that still fools, which is nearer; the ways themselves are the same.
+    assert (ours <= theirs * (1 + 1e-4)).all()
+    assert float((ours / theirs).median()) > 0.98
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_fab_leaves_what_the_authors_code_leaves(norm: str) -> None:
-    fab = pytest.importorskip("pyautoattack.fab_pt")
+    theirs = pytest.importorskip("pyautoattack.fab_pt")
     module, batch, threat = trained(), right(64), BUDGETS[norm]
-    other = fab.FABAttack_PT(module, norm=norm, n_iter=20, eps=threat.eps, targeted=True, device="cpu")
+    other = theirs.FABAttack_PT(module, norm=norm, n_iter=20, eps=threat.eps, targeted=True, device="cpu")
     other.n_target_classes = 9
     robust = float(stands(module, other.perturb(batch.x, batch.y), batch).float().mean())
-    assert accuracy(FABT(steps=20), threat, batch, module) == pytest.approx(robust, abs=0.02)
+    ours = float((distances(FABT(iterations=20), norm, batch, module) > threat.eps).float().mean())
+    assert ours == pytest.approx(robust, abs=0.02)
 
 
-def test_fab_hands_back_the_image_where_nothing_is_found_in_reach() -> None:
-    module, batch = trained(), right(16)
-    assert torch.equal(run(FABT(steps=5, n_target_classes=2), Threat("Linf", 1e-4), batch, module), batch.x)
+@pytest.mark.parametrize("norm", NORMS)
+def test_fab_finds_the_distance_to_a_linear_boundary(norm: str) -> None:
+    module, batch = linear()
+    found = distances(FABT(iterations=30), norm, batch, module)
+    assert float((found / truth(module, batch, norm)).median()) == pytest.approx(1, abs=0.01)
 
 
 def test_fab_pays_as_it_says_and_draws_no_numbers() -> None:
     module, batch = Recorded(trained()), right(8)
-    before = torch.get_rng_state()
-    assault = Assault(FABT(steps=5, n_target_classes=3), "fab_t", Threat("Linf", 1e-4), 0)
-    propose(module, assault, batch)
-    assert sum(len(x) for x in module.asked) == 8 * (1 + 3 * (2 * 5 + 3))
-    torch.manual_seed(1)
-    again = run(FABT(steps=5), BUDGETS["Linf"], batch, module, seed=5)
-    assert torch.equal(again, run(FABT(steps=5), BUDGETS["Linf"], batch, module, seed=6))
-    torch.set_rng_state(before)
+    assault, log = Assault(FABT(iterations=5, n_target_classes=3), "fab_t", Threat("Linf", 1e-4), 0), Log()
+    with undisturbed(module):
+        propose(module, assault, batch, log)
+    assert sum(len(x) for x in module.asked) == 8 * (1 + 3 * 2 * 5) == log.forwards
+    assert log.backwards == 8 * 3 * 5
+    module, again = trained(), run(FABT(iterations=5), BUDGETS["Linf"], batch, trained(), seed=5)
+    assert torch.equal(again, run(FABT(iterations=5), BUDGETS["Linf"], batch, module, seed=6))
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_fab_with_few_classes_and_with_nothing_to_do(classes: int) -> None:
     module, batch = small(classes=classes), batch_of(images(6, classes=classes))
     standing = batch._replace(y=module(batch.x).argmax(1).detach())
-    check_budget(run(FABT(steps=3), Threat("Linf", 0.3), standing, module), batch.x, Threat("Linf", 0.3))
+    assert bool(distances(FABT(iterations=10), "Linf", standing, module).isfinite().all())
     wrong = batch._replace(y=(standing.y + 1) % classes)
-    assert torch.equal(run(FABT(steps=3), Threat("L2", 0.3), wrong, module), batch.x)
+    assert torch.equal(run(FABT(iterations=3), Threat("L2", 0.3), wrong, module), batch.x)
+
+
+# --- the way onto a plane inside the box ---
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("far", [0.01, 0.3, 3.0])
+def test_the_way_onto_a_plane_is_that_of_torchattacks(norm: str, far: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, normal = torch.rand(40, 1, 5, 6, generator=generator), torch.randn(40, 1, 5, 6, generator=generator)
+    x[:, :, 0], x[:, :, 1], normal[:, :, :, 0] = 0.0, 1.0, 0.0  # pixels at the box, and such as do not matter
+    offset = (normal * x).flatten(1).sum(1) + far * torch.randn(40, generator=generator)
+    way = onto_plane_in_box(x, normal, offset, norm)
+    theirs = getattr(fab, f"projection_{norm.lower()}")(x.flatten(1), normal.flatten(1), offset).view_as(x)
+    assert torch.allclose(way, theirs, atol=2e-6)
+    assert 0 <= float((x + way).min()) <= float((x + way).max()) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), far=st.floats(-8, 8), norm=st.sampled_from(NORMS))
+def test_no_point_of_the_plane_inside_the_box_is_nearer(seed: int, far: float, norm: str) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, normal = torch.rand(1, 1, 2, 3, generator=generator), torch.randn(1, 1, 2, 3, generator=generator)
+    offset = (normal * x).sum().view(1) + far
+    way = onto_plane_in_box(x, normal, offset, norm)
+    # The same as a linear programme or a quadratic one, by scipy.
+    w, low, high = normal.flatten().numpy(), -x.flatten().numpy(), 1 - x.flatten().numpy()
+    reach = float(np.where(np.sign(far) * w > 0, w * high, w * low).sum())  # as far towards the plane as the box allows
+    goal = float(np.clip(far, min(reach, 0), max(reach, 0)))
+    assert float((normal * way).sum()) == pytest.approx(goal, abs=1e-4)
+    size = float(Threat(norm, 1.0).size(way))
+    if norm == "L2":
+        found = optimize.minimize(
+            lambda d: d @ d,
+            np.zeros(6),
+            bounds=list(zip(low, high, strict=True)),
+            constraints={"type": "eq", "fun": lambda d: w @ d - goal},
+        )
+        assert size <= float(found.fun) ** 0.5 * (1 + 1e-3) + 1e-4
+        return
+    # |d_i| <= t_i, and the sum (L1) or one common bound (Linf) is made small.
+    bounds = [*zip(low, high, strict=True), *([(0, 1)] * (6 if norm == "L1" else 1))]
+    wide = np.eye(6) if norm == "L1" else np.ones((6, 1))
+    above = np.block([[np.eye(6), -wide], [-np.eye(6), -wide]])
+    price = np.r_[np.zeros(6), np.ones(wide.shape[1])]
+    even = np.r_[w, np.zeros(wide.shape[1])][None]
+    found = optimize.linprog(price, above, np.zeros(12), even, [goal * (1 - 1e-6)], bounds)
+    assert found.success
+    assert size == pytest.approx(float(found.fun), abs=2e-3)  # the programme may stop a millionth before the plane
 
 
 @pytest.mark.parametrize(
@@ -168,7 +236,7 @@ def test_fab_with_few_classes_and_with_nothing_to_do(classes: int) -> None:
         (FMN, {"gamma": 1.0}),
         (FMN, {"gamma_final": 0.5}),
         (FMN, {"restarts": 0}),
-        (FABT, {"steps": 0}),
+        (FABT, {"iterations": 0}),
         (FABT, {"n_target_classes": 0}),
         (FABT, {"alpha_max": 2.0}),
         (FABT, {"eta": 0.5}),

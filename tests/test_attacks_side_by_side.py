@@ -19,6 +19,7 @@ from harness.undisturbed import undisturbed
 from plugins.attacks.apgd_ce import APGDCE
 from plugins.attacks.apgd_dlr import APGDDLR
 from plugins.attacks.apgd_t import APGDT
+from plugins.attacks.fab_t import FABT
 from plugins.attacks.fgsm import FGSM
 from plugins.attacks.fmn import FMN
 from plugins.attacks.mi_fgsm import MIFGSM
@@ -39,6 +40,7 @@ ALL: list[Any] = [
     APGDT(steps=8, n_target_classes=3),
     Square(queries=30, restarts=2),
     FMN(steps=12, restarts=3),
+    FABT(iterations=6, n_target_classes=3),
 ]
 CASES = [pytest.param(a, n, id=f"{type(a).__name__}-{n}") for a in ALL for n in a.norms]
 
@@ -68,8 +70,8 @@ def test_a_sample_fares_the_same_whatever_stands_beside_it(component: Any, norm:
 
 @pytest.mark.parametrize(("component", "norm"), CASES)
 def test_a_sample_that_is_fooled_where_it_starts_costs_one_look(component: Any, norm: str) -> None:
-    if isinstance(component, FMN | PGDTargeted):
-        return  # one looks for something smaller, the other wants one mistake and no other
+    if isinstance(component, FMN | FABT | PGDTargeted):
+        return  # two look for something smaller, the third wants one mistake and no other
     weight = torch.ones(1, 8, 8)
     batch = Batch(torch.full((4, 1, 8, 8), 0.5), torch.zeros(4, dtype=torch.int64), torch.arange(4))
     module = Recorded(Linear(weight, bias=1.0))  # class 1 whatever the image: the label 0 is wrong everywhere

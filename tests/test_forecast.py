@@ -19,9 +19,7 @@ def standing(expected: list[float]) -> Standing:
     n = len(expected)
     batch = batch_of(images(n))
     zeros = torch.zeros(n, dtype=torch.int64)
-    return Standing(
-        batch, torch.arange(n), {"x_adv": batch.x}, None, zeros, zeros, torch.zeros(n, 3), torch.tensor(expected), None
-    )
+    return Standing(batch, torch.arange(n), {"x_adv": batch.x}, None, zeros, zeros, torch.tensor(expected), None)
 
 
 def taught(pairs: list[tuple[float, bool]]) -> Forecast:

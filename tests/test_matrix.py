@@ -27,7 +27,7 @@ TRAINING = ("models.resnet_original.training.epochs=2",)
 SHORT = (
     *("attacks.fmn.steps=10", "attacks.fmn.restarts=1", "attacks.square.queries=20", "attacks.square_probe.queries=20"),
     *("attacks.apgd_ce.steps=4", "attacks.apgd_t.steps=3", "attacks.apgd_t.n_target_classes=2", "attacks.pgd.steps=5"),
-    *("attacks.fab_t.steps=2", "attacks.fab_t.n_target_classes=2", "attacks.pgd_eot.eot=3"),
+    *("attacks.fab_t.iterations=2", "attacks.fab_t.n_target_classes=2", "attacks.pgd_eot.eot=3"),
 )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.hookspecs import hookimpl
 from harness.types import Batch, State, Threat
 from plugins.apgd import AutoPGD
-from plugins.margins import dlr_towards
+from plugins.margins import dlr_towards, likeliest_others
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,7 @@ class APGDT(AutoPGD):
 
     @hookimpl
     def start(self, batch: Batch, threat: Threat, random: SampleRandom, clean: Tensor, restart: Tensor) -> State:
-        others = clean.scatter(1, batch.y[:, None], float("-inf")).argsort(dim=1, descending=True)
+        others = likeliest_others(clean, batch.y)
         turn = restart % min(self.n_target_classes, clean.shape[1] - 1)
         # Not under the name target, for that would say that nothing but the class aimed at counts.
         return {**self.begin(batch, threat, random), "aim": others.gather(1, turn[:, None]).squeeze(1)}

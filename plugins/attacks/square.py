@@ -57,6 +57,7 @@ class Square:
     restarts: int = 1
 
     access: ClassVar[str] = "scores"
+    keeps_best: ClassVar[bool] = True
     norms: ClassVar[tuple[str, ...]] = ("Linf", "L2")
 
     def __post_init__(self) -> None:
