@@ -75,6 +75,10 @@ def run(
     precision: Annotated[
         str | None, typer.Option("--precision", metavar="TYPE", help="float32, or bfloat16 for the attack's passes.")
     ] = None,
+    domain: Annotated[
+        str | None,
+        typer.Option("--domain", metavar="DOMAIN", help="pixels; or normalised, a mistake made again to explain it."),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Take also the checks that cost passes: see docs/verdicts.md.")
     ] = False,
@@ -121,6 +125,7 @@ def run(
         query_budget=query_budget,
         final_iterate=final_iterate,
         precision=precision,
+        domain=domain,
         verify=verify,
         device=device,
         settings=settings or (),
@@ -264,11 +269,110 @@ def info(
     registry: Registry = None,
     profile: Profile = "tiny",
     settings: Set = None,
+    data: Data = None,
+    artifacts: Annotated[
+        str, typer.Option("--artifacts", metavar="PATH", help="Folder where runs keep what data sets are made of.")
+    ] = "artifacts",
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Draw the class distribution of each split of a data set: PNG and PDF.")
+    ] = False,
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where --figures writes.")] = "figures",
 ) -> None:
-    """Tell everything about one component: parameters, types, defaults, values, source."""
-    from harness.report.catalogue import description
+    """Tell everything about one component: parameters, types, defaults, values, source; of a data set what is in it."""
+    from pathlib import Path
 
-    print(description(kind, name, profile, registry, settings or ()))
+    from harness.report import catalogue
+
+    which = (kind, name, profile, registry, settings or ())
+    if figures:
+        for path in catalogue.figures(*which, data=data or (), artifacts=artifacts, out=Path(out)):
+            print(path)
+    else:
+        print(catalogue.description(*which, data=data or (), artifacts=artifacts))
+
+
+@app.command()
+def figures(
+    profile: Profile = "tiny",
+    matrix: Annotated[str | None, typer.Option("--matrix", metavar="NAME", help="A matrix of the registry.")] = None,
+    models: Annotated[
+        str | None, typer.Option("--models", "--model", metavar="A,B", help="Models, instead of the matrix's.")
+    ] = None,
+    attacks: Annotated[str | None, typer.Option("--attacks", metavar="A,B", help="Attacks.")] = None,
+    defenses: Annotated[str | None, typer.Option("--defenses", metavar="A,B", help="Defenses.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind",
+            metavar="A,B",
+            help="overview, confusion, classes, superclasses, reliability, training, eps (of stored results); "
+            "gallery, saliency, landscape (of weights too). All of them where it is left out.",
+        ),
+    ] = None,
+    out: Annotated[
+        str, typer.Option("--out", metavar="DIR", help="Folder that the figures are written to.")
+    ] = "figures",
+    samples: Annotated[int, typer.Option("--samples", metavar="N", help="Images in a gallery.")] = 10,
+    classes: Annotated[
+        str | None, typer.Option("--classes", metavar="A,B", help="Classes in saliency panels; else three.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", metavar="NAME", help="Published values to mark in the overview.")
+    ] = None,
+    eps: Annotated[str | None, typer.Option("--eps", metavar="E,F", help="Attack budgets of the run.")] = None,
+    norm: Annotated[str | None, typer.Option("--norm", metavar="NORM", help="Linf, L2 or L1.")] = None,
+    severity: Annotated[
+        str | None, typer.Option("--severity", metavar="S,T", help="Severities of corruptions.")
+    ] = None,
+    final_iterate: Annotated[bool, typer.Option("--final-iterate", help="Of a run with this option.")] = False,
+    domain: Annotated[str | None, typer.Option("--domain", metavar="DOMAIN", help="Domain of the run.")] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", metavar="0,1", help="Seeds of the run.")] = None,
+    limit: Annotated[str | None, typer.Option("--limit", metavar="N", help="Test samples of the run.")] = None,
+    settings: Set = None,
+    data: Data = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="DEVICE", help="For kinds that use weights.")
+    ] = None,
+    store: StorePlace = "results.db",
+    artifacts: Annotated[
+        str, typer.Option("--artifacts", metavar="PATH", help="Folder of weights and checkpoints.")
+    ] = "artifacts",
+    registry: Registry = None,
+) -> None:
+    """Draw figures of finished cells, as PNG and PDF. Options that decide what was run are those of that run."""
+    from pathlib import Path
+
+    from harness import run as flow
+    from harness.config import Options
+    from harness.illustration.drawing import Wanted, draw
+
+    published = None
+    if reference is not None:
+        from harness.report.reference import published as read
+
+        published = read(reference, registry)
+    wanted = Wanted(_names(kind) or (), samples, _names(classes) or (), published)
+    options = Options(
+        profile=profile,
+        matrix=matrix,
+        models=_names(models),
+        attacks=_names(attacks),
+        defenses=_names(defenses),
+        eps=eps,
+        norm=norm,
+        seeds=seeds,
+        limit=limit,
+        severity=severity,
+        domain=domain,
+        final_iterate=final_iterate,
+        device=device,
+        settings=settings or (),
+        registry=registry,
+    )
+    places = flow.Places(tuple(data or ()), store, artifacts)
+    drawn = draw(flow.prospect(options, places, dry=True), places, wanted, Path(out), print)
+    for note in drawn.notes:
+        print(f"bench: note: {note}", file=sys.stderr)
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -34,7 +34,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from benchmarks.timing import machine, timed
-from harness.data import Data, Samples, augment, on_device
+from harness.augmenting import augment
+from harness.data import Data, Samples, on_device
 from harness.randomness import SampleRandom
 from harness.recipe import Recipe
 from harness.types import Batch, Facts, Split, Threat
@@ -123,7 +124,7 @@ def _train(module: nn.Module, plan: Plan, train: Samples, batch_size: int = 128)
         order = torch.randperm(len(train), generator=generator)
         for index in order[: len(train) // batch_size * batch_size].split(batch_size):
             batch = train.take(index)
-            x = augment(batch, recipe, 0, epoch).contiguous(memory_format=torch.channels_last)
+            x = augment(train.images[index], batch.ids, recipe, 0, epoch).contiguous(memory_format=torch.channels_last)
             if plan.eps_train:
                 x = _fast(module, batch._replace(x=x), plan.eps_train, epoch)
             loss = F.cross_entropy(module(x), batch.y)

@@ -10,15 +10,18 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import BenchError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
+T = TypeVar("T")
 Tensors = dict[str, "Tensor"]
 
 
@@ -46,16 +49,33 @@ class Artifacts:
     def has(self, kind: str, key: str) -> bool:
         return (self.folder(kind, key) / "step.json").exists()
 
+    def record(self, kind: str, key: str) -> dict[str, Any] | None:
+        """What a finished step says of itself, without its tensors; None where there is none that can be read."""
+        try:
+            found: dict[str, Any] = json.loads((self.folder(kind, key) / "step.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return found
+
     def save(self, kind: str, key: str, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
         """A finished step: weights and record appear together or not at all."""
         from safetensors.torch import save_file
 
+        self._put(kind, key, record, partial(save_file, _plain(tensors)))
+
+    def save_arrays(self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]], record: Mapping[str, Any]) -> None:
+        """The same for a step that makes numpy arrays; needs no torch."""
+        from safetensors.numpy import save_file
+
+        self._put(kind, key, record, partial(save_file, dict(arrays)))
+
+    def _put(self, kind: str, key: str, record: Mapping[str, Any], write: Callable[[Path], object]) -> None:
         folder = self.folder(kind, key)
         beside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         weights = beside / "weights.safetensors"
-        save_file(_plain(tensors), weights)
+        write(weights)
         document = {**record, "sha256": {weights.name: _sha256(weights)}}
         (beside / "step.json").write_text(json.dumps(document, indent=1, allow_nan=False))
         shutil.rmtree(folder, ignore_errors=True)
@@ -63,14 +83,25 @@ class Artifacts:
 
     def load(self, kind: str, key: str) -> tuple[Tensors, dict[str, Any]] | None:
         """A finished step, or None where there is none or its bytes are not what was written."""
+        return self._get(kind, key, lambda path: read_tensors(path)[0])
+
+    def load_arrays(self, kind: str, key: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """The same for what ``save_arrays`` wrote; needs no torch."""
+        from safetensors.numpy import load
+
+        return self._get(kind, key, lambda path: load(path.read_bytes()))
+
+    def _get(self, kind: str, key: str, read: Callable[[Path], T]) -> tuple[T, dict[str, Any]] | None:
+        from safetensors import SafetensorError
+
         folder = self.folder(kind, key)
         try:
             record = json.loads((folder / "step.json").read_text())
             weights = folder / "weights.safetensors"
             if _sha256(weights) != record["sha256"][weights.name]:
                 return None
-            return read_tensors(weights)[0], record
-        except (OSError, ValueError, KeyError, TypeError, BenchError):
+            return read(weights), record
+        except (OSError, ValueError, KeyError, TypeError, BenchError, SafetensorError):
             return None
 
     def forget(self, kind: str, key: str) -> None:

@@ -126,8 +126,8 @@ class Metrics:
     """``unit: ClassVar[str]``, ``higher_is_better: ClassVar[bool | None]``."""
 
     @hookspec(firstresult=True)
-    def measure(self, outcome: Outcome) -> Score | None:
-        """A number with its interval from per-sample outcomes; None where it does not apply."""
+    def measure(self, outcome: Outcome, facts: Facts) -> Score | None:
+        """A number with its interval from per-sample outcomes; None where it does not apply. facts: of the data set."""
 
 
 SPECS: Mapping[str, Any] = {

@@ -33,9 +33,11 @@ SAME = 1e-6
 PROBED = 100
 """Samples that the checks which cost passes look at."""
 
-CLASSES = ("clean_prediction", "prediction", "quantised_prediction", "target", "proposal_prediction")
-NUMBERS = ("linf", "l2", "l1", "proposal_size", "forwards", "backwards", "zeros")
-CARRIED = ("clean_prediction", "prediction", "linf", "l2", "l1", "proposal_size", "quantised_prediction")
+RARE = ("quantised_prediction", "target", "proposal_prediction")
+CLASSES = ("clean_prediction", "prediction", "label_rank", *RARE)
+NUMBERS = ("linf", "l2", "l1", "proposal_size", "forwards", "backwards", "zeros", "confidence")
+ANSWER = ("prediction", "confidence", "label_rank")
+CARRIED = ("clean_prediction", *ANSWER, "linf", "l2", "l1", "proposal_size", "quantised_prediction")
 """Columns that a larger budget takes over from a smaller one; the passes spent there were paid there."""
 
 Progress = Callable[[float, float], None]
@@ -142,13 +144,14 @@ class _Judge:
         if before is not None:
             for name in CARRIED:
                 column = getattr(before, name)
-                self.rows[name].copy_(torch.from_numpy(before.prediction if column is None else column))
+                if column is not None or name == "quantised_prediction":
+                    self.rows[name].copy_(torch.from_numpy(before.prediction if column is None else column))
             self.low, self.high = before.proposal_low, before.proposal_high
         else:
             for place, batch in self._batches(torch.arange(len(labels), device=labels.device)):
-                prediction = self._classes(self.look, batch)
-                for name in ("clean_prediction", "prediction", "quantised_prediction"):
-                    self.rows[name][place] = prediction
+                self._answer(place, logits := self._logits(self.look, batch), batch.y)
+                for name in ("clean_prediction", "quantised_prediction"):
+                    self.rows[name][place] = task.predict(logits)
             self.rows["forwards"] += self.look.draws
         if self.trial.members[0].final_iterate:
             return torch.ones_like(labels, dtype=torch.bool)
@@ -177,8 +180,14 @@ class _Judge:
         for place in places.split(self.trial.batch_size):  # type: ignore[no-untyped-call]
             yield place, self.samples.take(place)
 
-    def _classes(self, look: Look, batch: Batch) -> Tensor:
-        return task.predict(look(batch.x, batch, {}, gradient=False).logits)
+    def _logits(self, look: Look, batch: Batch) -> Tensor:
+        return look(batch.x, batch, {}, gradient=False).logits
+
+    def _answer(self, place: Tensor, logits: Tensor, y: Tensor) -> None:
+        """Writes down what the model says of the final images."""
+        self.rows["prediction"][place] = task.predict(logits)
+        self.rows["confidence"][place] = task.confidence(logits).double()
+        self.rows["label_rank"][place] = task.label_rank(logits, y)
 
     def _settle(self, assault: Assault, finished: Finished) -> None:
         """Clips, predicts, and writes down what became of finished samples."""
@@ -188,27 +197,28 @@ class _Judge:
         x, y, ids = batch = self.samples.take(place)
         size = threat.size(proposal - x).double()
         if assault.minimum_norm:
-            found = self._predict(assault, finished, batch._replace(x=proposal), sure=True)
+            logits = self._judged(assault, finished, batch._replace(x=proposal), sure=True)
+            found = task.predict(logits)
             size = torch.where(found == y, float("inf"), size)
             self.rows["proposal_prediction"][place] = found
             inside = size <= threat.eps * (1 + 1e-6)
             clipped = torch.where(inside.view(-1, 1, 1, 1), proposal, x)
-            prediction = torch.where(inside, found, self.rows["clean_prediction"][place])
+            if bool(inside.any()):  # else the image counts as it is, and what was said of that
+                self._answer(place[inside], logits[inside], y[inside])
             if not self._searches:  # among other attacks what is not inside the budget is no image at all
                 size = threat.size(clipped - x).double()
         else:
             clipped = threat.project(proposal, x)
             same = float((clipped - proposal).abs().max()) <= SAME
-            prediction = self._predict(assault, finished, batch._replace(x=clipped), sure=same)
+            self._answer(place, self._judged(assault, finished, batch._replace(x=clipped), sure=same), y)
             self.low, self.high = min(self.low, float(proposal.min())), max(self.high, float(proposal.max()))
-        self._write(place, (proposal if self._searches else clipped) - x, prediction, size, finished)
+        self._write(place, (proposal if self._searches else clipped) - x, size, finished)
         if self.trial.verify and not assault.minimum_norm:  # what stands at the boundary falls off it when rounded
             rounded = Batch((clipped * 255).round() / 255, y, ids)
-            self.rows["quantised_prediction"][place] = self._classes(self.look, rounded)
+            self.rows["quantised_prediction"][place] = task.predict(self._logits(self.look, rounded))
 
-    def _write(self, place: Tensor, delta: Tensor, prediction: Tensor, size: Tensor, finished: Finished) -> None:
+    def _write(self, place: Tensor, delta: Tensor, size: Tensor, finished: Finished) -> None:
         rows = self.rows
-        rows["prediction"][place] = prediction
         rows["proposal_size"][place] = size
         for name, norm in (("linf", "Linf"), ("l2", "L2"), ("l1", "L1")):
             rows[name][place] = norm_of(delta, norm).double()
@@ -218,28 +228,28 @@ class _Judge:
             self.targeted = True
             rows["target"][place] = finished.target
 
-    def _predict(self, assault: Assault, finished: Finished, batch: Batch, *, sure: bool) -> Tensor:
-        """The classes of the final images; ``sure``: they are those that the engine has.
+    def _judged(self, assault: Assault, finished: Finished, batch: Batch, *, sure: bool) -> Tensor:
+        """The logits (N, K) of the final images; ``sure``: they are those that the engine has.
 
         The engine's own look is taken where it was the model itself that answered, in float32, on the same images. It
         is held against the model in its plain form on the first samples of each cell, and on all after a difference.
         """
-        seen = None if finished.logits is None else task.predict(finished.logits)
+        seen = finished.logits
         if seen is not None and assault.minimum_norm and self.subject.repeats and self.crafted_on is None:
             return seen  # such images lie on the boundary, where rounding decides
         if seen is None or not sure or not self.subject.repeats or self.crafted_on is not None:
-            return self._classes(self.look, batch)
+            return self._logits(self.look, batch)
         if assault.precision != "float32":
-            prediction = self._classes(self.look, batch)
-            self.engine_right += int((seen == batch.y).sum())
-            self.judge_right += int((prediction == batch.y).sum())
-            return prediction
+            logits = self._logits(self.look, batch)
+            self.engine_right += int((task.predict(seen) == batch.y).sum())
+            self.judge_right += int((task.predict(logits) == batch.y).sum())
+            return logits
         if self.checked >= CHECKED and not self.differing and not self.trial.verify:
             return seen
-        prediction = self._classes(self.plain, batch)
+        logits = self._logits(self.plain, batch)
         self.checked += len(batch.y)
-        self.differing += int((prediction != seen).sum())
-        return prediction
+        self.differing += int((task.predict(logits) != task.predict(seen)).sum())
+        return logits
 
     def _probe(self, standing: Tensor) -> None:
         """The checks that cost passes: an attack without gradients on what stands, and a budget that leaves nothing."""
@@ -263,7 +273,10 @@ class _Judge:
         zeros, backwards = found.pop("zeros"), found["backwards"]
         with np.errstate(invalid="ignore", divide="ignore"):
             share = np.where(backwards > 0, zeros / backwards, np.nan)
-        quantised, target, proposed = (found.pop(name) for name in CLASSES[2:])
+        quantised, target, proposed = (found.pop(name) for name in RARE)
+        before = self.trial.before
+        if before is not None and before.confidence is None:  # stored before these were taken
+            found |= {"confidence": None, "label_rank": None}
         return Outcome(
             ids=self.samples.ids.cpu().numpy(),
             label=self.samples.labels.cpu().numpy(),
@@ -290,6 +303,8 @@ def at_budget(outcome: Outcome, threat: Threat) -> Outcome:
     prediction = np.where(inside, outcome.proposal_prediction, outcome.clean_prediction)
     nothing = np.zeros_like(outcome.forwards)
     facts = {name: fact for name, fact in outcome.facts.items() if name not in ("probed", "probe_fooled")}
-    return dataclasses.replace(
+    found = dataclasses.replace(
         outcome, prediction=prediction, forwards=nothing, backwards=nothing, seconds=0.0, facts=facts
     )
+    found.confidence = found.label_rank = None  # they are of the images that counted at the other budget
+    return found

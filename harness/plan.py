@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from harness import locating, registry
 from harness.coercion import fill
 from harness.config import AttackConfig, Configured, DefenseConfig, ModelConfig, Request
 from harness.errors import BenchError
+from harness.hookspecs import ADDED_LATER, NOT_IN_KEY
 from harness.layers import merge
 from harness.recipe import Recipe
 from harness.types import SEVERITY, Facts, Threat
@@ -178,7 +179,7 @@ class Plan:
 def build(request: Request, roots: Sequence[Path], *, download: bool) -> Plan:
     """The plan of a request. Raises BenchError for missing data, files that cannot be read, a budget out of range."""
     _check_budget(request)
-    planner = _Planner(request, {n: _data_step(c, roots, download=download) for n, c in request.datasets.items()})
+    planner = _Planner(request, {n: data_step(c, roots, download=download) for n, c in request.datasets.items()})
     cells = tuple(
         cell
         for seed in request.run.seeds
@@ -201,6 +202,12 @@ class _Planner:
     data: Mapping[str, DataStep]
     fits: dict[tuple[str, int], FitStep] = field(default_factory=dict)
 
+    @property
+    def _domain(self) -> dict[str, str]:
+        """What a key says of the domain: nothing where that is the right one."""
+        domain = self.request.run.domain
+        return {} if domain == "pixels" else {"domain": domain}
+
     def fit(self, name: str, seed: int) -> FitStep:
         if (name, seed) in self.fits:
             return self.fits[name, seed]
@@ -210,7 +217,7 @@ class _Planner:
         sources, fault = _sources(model)
         document = {
             **_document("fit", model),
-            "recipe": asdict(model.recipe),
+            "recipe": model.recipe.deciding(),
             "inputs": {"data": data.key, "start": start.key if start else None},
             "sources": locating.digest(sources, named=False) if sources else None,
             "seed": seed,
@@ -232,10 +239,12 @@ class _Planner:
         recipe = fill(Recipe, table, f"training of {name} under {defense_name}") if trains else Recipe(epochs=0)
         document = {
             **_document("harden", defense),
-            "recipe": asdict(recipe) if trains else None,
+            "recipe": recipe.deciding() if trains else None,
             "inputs": {"fit": fit.key, "data": fit.data.key},
             "seed": seed,
         }
+        if trains:
+            document |= self._domain
         cost = (hooks.passes() or 1.0) if trains and hooks else 0.0
         passes = cost * recipe.epochs * _epoch_samples(recipe, fit.data)
         fault = fit.fault or defense.fault
@@ -285,8 +294,10 @@ class _Planner:
             "precision": run.precision,
             "seed": seed,
         }
+        document |= self._domain
         if threat is None:  # nothing is attacked: how does not matter
             document |= {"final_iterate": False, "query_budget": None, "precision": PRECISION}
+            document.pop("domain", None)
         family = key_of({**document, "norm": threat.norm if threat else None})
         document |= {"threat": asdict(threat) if threat else None, "before": before.key if before else None}
         key = key_of(document)
@@ -339,10 +350,20 @@ def _document(kind: str, config: Configured) -> dict[str, Any]:
         "step_version": VERSIONS[kind],
         "component": config.component_name,
         "distribution": f"{config.distribution} {config.version}",
-        "parameters": dict(config.parameters),
+        "parameters": deciding(config),
         "precision": PRECISION,
         "torch": _torch_version(),
     }
+
+
+def deciding(config: Configured) -> dict[str, Any]:
+    """The parameters that decide numbers; see ``NOT_IN_KEY`` and ``ADDED_LATER`` in ``hookspecs``."""
+    parameters = dict(config.parameters)
+    for field_ in fields(config.component) if config.component is not None else ():
+        rule, value = field_.metadata.get("key"), parameters.get(field_.name)
+        if rule == NOT_IN_KEY["key"] or (rule == ADDED_LATER["key"] and value == field_.default):
+            parameters.pop(field_.name, None)
+    return parameters
 
 
 @functools.cache
@@ -351,7 +372,11 @@ def _torch_version() -> str:
     return ".".join(version("torch").split(".")[:2])
 
 
-def _data_step(config: Configured, roots: Sequence[Path], *, download: bool) -> DataStep:
+def data_step(config: Configured, roots: Sequence[Path], *, download: bool) -> DataStep:
+    """The step of one data set. Raises BenchError where it lies in none of the folders and is not (to be) downloaded.
+
+    Looking for it costs a listing of its folder, its digest the reading of what was never hashed before.
+    """
     document = {k: v for k, v in _document("data", config).items() if k not in ("torch", "precision")}
     if config.fault:
         return DataStep(key_of(document), document, config, fault=config.fault)

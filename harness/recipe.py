@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
 Augmentation = Literal["crop", "flip", "autoaugment"]
+ADDED_LATER = ("label_smoothing", "ema", "precision", "channels_last", "clip_norm")
+"""Fields that came after results were stored: with their defaults a training is what it was, and so is its key."""
 
 
 @dataclass(frozen=True)
@@ -16,8 +18,13 @@ class Recipe:
     training split (None: all). ``validation_samples``: a fixed random part of the validation split (None: all).
     ``warmup``: share of all steps with a rising rate; ``one_cycle`` also cycles momentum (Adam: beta1), as torch does.
     ``patience``: epochs without a better validation accuracy before stopping (None: never); the best epoch's weights
-    are kept. ``noise_variance``: Gaussian noise added to training images in pixel space, cut to [0, 1]. Raises
-    ValueError for a value out of range.
+    are kept. ``noise_variance``: Gaussian noise added to training images in pixel space, cut to [0, 1].
+
+    ``label_smoothing``: share of the probability that training targets spread over all classes; validation is
+    without. ``ema``: decay of an exponential moving average of the weights, which then are what is validated and
+    kept (0: none). ``precision``: of the forward passes of the training loss; weights, validation and the making of
+    adversarial images stay float32. ``clip_norm``: the most that the gradient's L2 norm may be (None: any).
+    ``channels_last``: the memory order of images and convolutions. Raises ValueError for a value out of range.
     """
 
     epochs: int = 10
@@ -34,6 +41,11 @@ class Recipe:
     noise_variance: float = 0.0
     samples_per_epoch: int | None = None
     validation_samples: int | None = None
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = True
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         lowest = {
@@ -47,10 +59,26 @@ class Recipe:
         for name, low in lowest.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: got {getattr(self, name)}; {low} or more is needed")
-        if self.lr <= 0:
-            raise ValueError(f"lr: got {self.lr}; more than 0 is needed")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup: got {self.warmup}; a share of all steps in [0, 1) is needed")
+        for name in ("lr", "clip_norm"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ValueError(f"{name}: got {value}; more than 0 is needed")
+        shares = {"warmup": "a share of all steps", "label_smoothing": "a share", "ema": "a decay such as 0.999, or 0,"}
+        for name, what in shares.items():
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}: got {value}; {what} in [0, 1) is needed")
         for name in ("patience", "samples_per_epoch", "validation_samples"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}: got {value}; 1 or more is needed")
+
+    def deciding(self) -> dict[str, Any]:
+        """The fields that decide the weights, for content keys; with what has changed in the meaning of some.
+
+        A field added later counts where it is not its default, so that the trainings of before keep their keys.
+        """
+        defaults = {field.name: field.default for field in fields(self)}
+        document = {k: v for k, v in asdict(self).items() if k not in ADDED_LATER or v != defaults[k]}
+        if "autoaugment" in self.augment:
+            document["autoaugment"] = 2  # 1 drew from a generator of torch for each image
+        if self.schedule == "plateau" and self.warmup:
+            document["plateau_warmup"] = 2  # 1 had none
+        return document

@@ -1,10 +1,12 @@
-"""Seeded splits that stay the same for good: only numpy's RandomState draws, whose stream is frozen (NEP 19).
+"""Seeded splits that stay the same for good: numpy's RandomState draws, whose stream is frozen (NEP 19), or SHA-256.
 
 scikit-learn's ``train_test_split`` does the same and costs seconds to import at the start of every run.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import BenchError
@@ -40,6 +42,11 @@ def hold_out(count: int, held: int, seed: int) -> Halves:
     return Halves(np.sort(order[held:]), np.sort(order[:held]))
 
 
+def held_out(labels: NDArray[np.int64], held: int, seed: int, *, stratified: bool) -> Halves:
+    """Hold ``held`` samples out at random, with ``stratified`` each class in proportion to its size. labels: (N,)."""
+    return hold_out_stratified(labels, held, seed) if stratified else hold_out(len(labels), held, seed)
+
+
 def hold_out_stratified(labels: NDArray[np.int64], held: int, seed: int) -> Halves:
     """Hold ``held`` samples out at random, each class in proportion to its size. labels: (N,)."""
     import numpy as np
@@ -64,6 +71,54 @@ def first_of_each_class(labels: NDArray[np.int64], count: int, seed: int) -> NDA
     order = np.random.RandomState(seed).permutation(len(labels))
     turns = np.lexsort((labels[order], rank_in_class(labels[order])))
     return np.sort(order[turns[:count]])
+
+
+def by_name(
+    names: Mapping[str, Sequence[str]], shares: Mapping[str, float], seed: int, *, stratified: bool, rest: str
+) -> dict[str, str]:
+    """The split of each name, drawn so that names which come or go later move few others.
+
+    names: those of each class. shares: split -> its share of all names. Each name has a place of its own, the SHA-256
+    of seed and name; the first go to the first split, the next to the second, all others to ``rest``. With
+    ``stratified`` that is done within each class, which gets its part to within one name and always keeps one for
+    ``rest``. Plain Python, for it is part of planning.
+    """
+    pools = list(names.values()) if stratified else [[name for pool in names.values() for name in pool]]
+    sizes = [len(pool) for pool in pools]
+    counts = {}
+    room = [max(size - 1, 0) for size in sizes]
+    for split, share in shares.items():
+        counts[split] = in_proportion(sizes, share_of(sum(sizes), share), room)
+        room = [free - taken for free, taken in zip(room, counts[split], strict=True)]
+    found: dict[str, str] = {}
+    for position, pool in enumerate(pools):
+        ordered = sorted(pool, key=lambda name: _place(seed, name))
+        for split, taken in counts.items():
+            found |= dict.fromkeys(ordered[: taken[position]], split)
+            ordered = ordered[taken[position] :]
+        found |= dict.fromkeys(ordered, rest)
+    return found
+
+
+def in_proportion(sizes: Sequence[int], total: int, room: Sequence[int]) -> list[int]:
+    """``total`` dealt out in proportion to ``sizes`` by largest remainders, to none more than its ``room``.
+
+    Where there is too little room in all, less than ``total`` is dealt out.
+    """
+    whole = max(sum(sizes), 1)
+    found = [min(size * total // whole, free) for size, free in zip(sizes, room, strict=True)]
+    nearest = sorted(range(len(sizes)), key=lambda k: (-(sizes[k] * total % whole), k))
+    left = min(total, sum(room)) - sum(found)
+    while left:
+        for k in nearest:
+            if left and found[k] < room[k]:
+                found[k] += 1
+                left -= 1
+    return found
+
+
+def _place(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}/{name}".encode()).digest()
 
 
 def rank_in_class(labels: NDArray[np.int64]) -> NDArray[np.int64]:

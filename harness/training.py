@@ -6,25 +6,28 @@ of seed, epoch and sample id, except those that modules draw themselves (dropout
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim import lr_scheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.artifacts import Tensors, read_checkpoint, state_of, write_checkpoint
 from harness.attacking import ModelProblem
-from harness.data import Samples, augment
+from harness.augmenting import augmented
+from harness.data import Samples
+from harness.divergence import Diverged, Unstable, Watch, check_finite
 from harness.errors import BenchError
+from harness.looking import autocast
 from harness.randomness import SampleRandom, derive, generators_kept, seed_generators
 from harness.recipe import Recipe
+from harness.schedule import Schedule
 from harness.tasks import classification as task
-from harness.types import Batch
+from harness.types import Batch, Evaluation, Threat
 
 Objective = Callable[[ModelProblem, Batch, SampleRandom], Tensor]
 
@@ -33,7 +36,8 @@ Objective = Callable[[ModelProblem, Batch, SampleRandom], Tensor]
 class Epoch:
     """Telemetry of one epoch: mean loss and accuracy (fractions), learning rate at its end, images per second.
 
-    Accuracies are on what the objective looks at: adversarial images while hardening by adversarial training.
+    Accuracies are on what the objective looks at: adversarial images while hardening by adversarial training. The
+    training loss is the one that is made small, with its label smoothing; the validation loss is without.
     """
 
     epoch: int
@@ -68,42 +72,36 @@ class Progress:
     epoch: int = 0
     best: float = -1.0
     since_best: int = 0
-    history: list[dict[str, float]] | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+    start: float | None = None
 
 
 def train(training: Training) -> tuple[Tensors, list[dict[str, float]]]:
     """Trains, goes on from the checkpoint if there is one, and returns the best weights and the telemetry.
 
-    The best epoch is the one of highest validation accuracy, the earliest of equals. Raises BenchError when the
-    training diverges (a loss that is not a number).
+    The best epoch is the one of highest validation accuracy, the earliest of equals. Raises Diverged, a BenchError,
+    when the loss is not a number or explodes (``divergence``); the checkpoint of the last good epoch is then left.
     """
     recipe, module = training.recipe, training.module
     if recipe.epochs == 0:
         return state_of(module), []
-    if any(isinstance(part, nn.Conv2d) for part in module.modules()):
-        module.to(memory_format=torch.channels_last)  # what convolutions are fastest on
-    problem = ModelProblem(module)
-    optimizer = _optimizer(module, recipe)
-    schedule = _Schedule(optimizer, recipe, _steps_per_epoch(training) * recipe.epochs)
-    loop = Progress(history=[])
-    best: Tensors = {}
+    learner = _Learner(training)
     with generators_kept():
         seed_generators(derive(training.seed, "modules"))
         if found := read_checkpoint(training.checkpoint):
-            loop, best = _restore(*found, module, optimizer, schedule)
+            learner.restore(*found)
+        loop = learner.loop
         while loop.epoch < recipe.epochs and not (recipe.patience and loop.since_best >= recipe.patience):
-            telemetry = _epoch(training, problem, optimizer, schedule, loop.epoch)
-            assert loop.history is not None
-            loop.history.append(asdict(telemetry))
-            loop.epoch += 1
-            if telemetry.validation_accuracy > loop.best:
-                loop.best, loop.since_best, best = telemetry.validation_accuracy, 0, state_of(module)
-            else:
-                loop.since_best += 1
-            _keep(training.checkpoint, loop, best, module, optimizer, schedule)
+            try:
+                telemetry = _epoch(training, learner)
+            except Unstable as reason:
+                raise Diverged(_advice(training, loop.epoch, str(reason)), loop.history) from reason
+            learner.finish(telemetry)
+            if not learner.watch.over:  # what explodes is not kept in the place of what was good
+                learner.keep(training.checkpoint)
             training.on_epoch(telemetry)
-    module.load_state_dict(best)
-    return best, loop.history or []
+    module.load_state_dict(learner.best)
+    return learner.best, loop.history
 
 
 def plain_objective(problem: ModelProblem, batch: Batch, random: SampleRandom) -> Tensor:
@@ -111,39 +109,155 @@ def plain_objective(problem: ModelProblem, batch: Batch, random: SampleRandom) -
     return problem.loss(batch.x, batch)
 
 
-def _epoch(
-    training: Training, problem: ModelProblem, optimizer: torch.optim.Optimizer, schedule: _Schedule, epoch: int
-) -> Epoch:
-    began = time.perf_counter()
-    problem.module.train()
+class _TrainingProblem(ModelProblem):
+    """The model while its weights are trained: smoothed targets, the recipe's precision, images made in float32."""
+
+    def __init__(self, module: nn.Module, recipe: Recipe) -> None:
+        super().__init__(module)
+        self.recipe = recipe
+
+    def loss(self, x: Tensor, batch: Batch) -> Tensor:
+        return task.loss(self.module(x), batch.y, self.recipe.label_smoothing)
+
+    def evaluate(self, x: Tensor, batch: Batch, *, gradient: bool) -> Evaluation:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().evaluate(x, batch, gradient=gradient)
+
+    def perturb(self, attack: Any, batch: Batch, threat: Threat, random: SampleRandom) -> Tensor:
+        with torch.autocast(batch.x.device.type, enabled=False):
+            return super().perturb(attack, batch, threat, random)
+
+
+class _Learner:
+    """A model with all that changes while it learns; what a checkpoint holds.
+
+    ``problem`` is what the objective trains, ``judged`` what it validates: the averaged weights where there are such,
+    and always with the plain loss in float32.
+    """
+
+    def __init__(self, training: Training) -> None:
+        recipe, self.module = training.recipe, training.module
+        if recipe.channels_last and any(isinstance(part, nn.Conv2d) for part in self.module.modules()):
+            self.module.to(memory_format=torch.channels_last)  # what convolutions are fastest on
+        steps = _steps_per_epoch(training) * recipe.epochs
+        self.recipe, self.loop, self.best = recipe, Progress(), Tensors()
+        self.optimizer = _optimizer(self.module, recipe)
+        self.schedule = Schedule(self.optimizer, recipe, steps)
+        self.watch = Watch(steps)
+        self.average = _average(self.module, recipe.ema) if recipe.ema else None
+        self.result: nn.Module = self.average.module if self.average else self.module
+        self.problem = _TrainingProblem(self.module, recipe)
+        alike = not (recipe.ema or recipe.label_smoothing) and recipe.precision == "float32"
+        self.judged = self.problem if alike else ModelProblem(self.result)
+
+    def step(self, loss: Tensor) -> None:
+        """One step against the gradient of a loss: ()."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        if self.average:
+            self.average.update_parameters(self.module)
+        self.schedule.after_step()
+
+    def finish(self, telemetry: Epoch) -> None:
+        """Counts an epoch, and takes the weights for the best ones where they are."""
+        loop = self.loop
+        loop.history.append(asdict(telemetry))
+        loop.epoch, loop.start = loop.epoch + 1, self.watch.start
+        if telemetry.validation_accuracy > loop.best:
+            loop.best, loop.since_best, self.best = telemetry.validation_accuracy, 0, state_of(self.result)
+        else:
+            loop.since_best += 1
+
+    def keep(self, path: Path) -> None:
+        """Writes the checkpoint."""
+        state = self.optimizer.state_dict()
+        tensors = {f"module/{name}": t for name, t in self.module.state_dict().items()}
+        tensors |= {f"best/{name}": t for name, t in self.best.items()}
+        tensors |= {f"average/{name}": t for name, t in (self.average.state_dict() if self.average else {}).items()}
+        numbers: dict[str, Any] = {}
+        for place, slots in state["state"].items():
+            for name, value in slots.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer/{place}/{name}"] = value
+                else:
+                    numbers[f"{place}/{name}"] = value
+        tensors["random/cpu"] = torch.get_rng_state()
+        device = next(self.module.parameters()).device
+        if device.type == "cuda":
+            tensors["random/cuda"] = torch.cuda.get_rng_state(device)
+        facts = {"loop": asdict(self.loop), "groups": state["param_groups"], "numbers": numbers}
+        write_checkpoint(path, tensors, {**facts, "schedule": self.schedule.state()})
+
+    def restore(self, tensors: Tensors, facts: dict[str, Any]) -> None:
+        """Takes up what ``keep`` wrote."""
+        self.module.load_state_dict(_under(tensors, "module/"))
+        if self.average:
+            self.average.load_state_dict(_under(tensors, "average/"))
+        state: dict[int, dict[str, Any]] = {}
+        for path, value in {**_under(tensors, "optimizer/"), **facts["numbers"]}.items():
+            place, _, name = path.partition("/")
+            state.setdefault(int(place), {})[name] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": facts["groups"]})
+        self.schedule.restore(facts["schedule"])
+        torch.set_rng_state(tensors["random/cpu"])
+        device = next(self.module.parameters()).device
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random/cuda"], device)
+        self.loop, self.best = Progress(**facts["loop"]), _under(tensors, "best/")
+        self.watch.start = self.loop.start
+
+
+def _average(module: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of weights and of batch norm's statistics, which must belong to the weights.
+
+    Whole numbers are taken over as they are: a count of batches, or places in a table, have no average.
+    """
+    towards = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+    def update(averaged: Any, current: Any, count: Tensor | int) -> None:
+        if averaged[0].is_floating_point():
+            towards(averaged, current, count)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    return AveragedModel(module, multi_avg_fn=update, use_buffers=True)
+
+
+def _epoch(training: Training, learner: _Learner) -> Epoch:
+    """Raises Unstable."""
+    began, epoch = time.perf_counter(), learner.loop.epoch
+    learner.problem.module.train()
     total = right = seen = 0.0
     order = _order(training, epoch)
-    for index in _batches(order, training.recipe.batch_size):
-        batch = training.train.take(index.to(training.train.labels.device))
-        x = augment(batch, training.recipe, training.seed, epoch)
-        batch = batch._replace(x=x.contiguous(memory_format=torch.channels_last))
-        losses, correct = _objective(training, problem, batch, "objective", epoch)
-        loss = losses.mean()
-        _check_loss(value := loss.item(), epoch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.after_step()
-        total += value * len(index)
-        right += correct
-        seen += len(index)
+    batches = list(_batches(order.to(training.train.labels.device), training.recipe.batch_size))
+    for batch in augmented(training.train, batches, training.recipe, training.seed, epoch):
+        found = _objective(training, learner.problem, batch, "objective", epoch)
+        loss = found.losses.mean()
+        learner.watch.see(value := loss.item(), found.classes)
+        learner.step(loss)
+        total += value * len(batch.y)
+        right += found.right
+        seen += len(batch.y)
         training.on_batch(epoch, int(seen), len(order), total / seen)
     seconds = time.perf_counter() - began
-    loss_v, accuracy_v = _validate(training, problem)
-    _check_loss(loss_v, epoch)
-    lr = float(optimizer.param_groups[0]["lr"])
-    schedule.after_epoch(accuracy_v)
+    loss_v, accuracy_v = _validate(training, learner.judged)
+    check_finite(loss_v)
+    lr = float(learner.optimizer.param_groups[0]["lr"])
+    learner.schedule.after_epoch(accuracy_v)
     return Epoch(epoch + 1, total / seen, right / seen, loss_v, accuracy_v, lr, seen / seconds)
 
 
-def _check_loss(value: float, epoch: int) -> None:
-    if not math.isfinite(value):
-        raise BenchError(f"training diverged in epoch {epoch + 1}: the loss is {value}; lower training.lr")
+def _advice(training: Training, epoch: int, reason: str) -> str:
+    """One line: the epoch, what was seen, what to do, and where the last good weights are."""
+    found = read_checkpoint(training.checkpoint)
+    kept = f"the weights after epoch {found[1]['loop']['epoch']} are in {training.checkpoint}" if found else ""
+    return (
+        f"training diverged in epoch {epoch + 1}: {reason}; lower training.lr, or set training.warmup or "
+        f"training.clip_norm; {kept or 'no epoch was finished before'}"
+    )
 
 
 def _validate(training: Training, problem: ModelProblem) -> tuple[float, float]:
@@ -155,25 +269,40 @@ def _validate(training: Training, problem: ModelProblem) -> tuple[float, float]:
     problem.module.eval()
     loss = right = 0.0
     for batch in training.validation.batches(training.batch_size):
-        losses, correct = _objective(training, problem, batch, "validation")
-        loss += float(losses.detach().sum())
-        right += correct
+        found = _objective(training, problem, batch, "validation")
+        loss += float(found.losses.detach().sum())
+        right += found.right
     return loss / len(training.validation), right / len(training.validation)
 
 
-def _objective(training: Training, problem: ModelProblem, batch: Batch, *use: object) -> tuple[Tensor, int]:
-    """The objective's loss (N,), and how many samples its last pass through the model got right."""
-    last: list[Tensor] = [torch.empty(0)]
+class _Found(NamedTuple):
+    """The objective's loss (N,), how many samples its last pass through the model got right, the number of classes."""
 
-    def remember(_module: nn.Module, _inputs: object, logits: Tensor) -> None:
+    losses: Tensor
+    right: int
+    classes: int
+
+
+def _objective(training: Training, problem: ModelProblem, batch: Batch, *use: object) -> _Found:
+    last: list[Tensor] = [torch.empty(0)]
+    precision = training.recipe.precision if problem.module.training else "float32"
+
+    def remember(_module: nn.Module, _inputs: object, logits: Tensor) -> Tensor:
         last[0] = logits.detach()
+        return logits.float()  # the loss is taken in float32, whatever the model computes in
 
     hook = problem.module.register_forward_hook(remember)
     try:
-        losses = training.objective(problem, batch, SampleRandom(derive(training.seed, *use), batch.ids))
+        with autocast(precision, batch.x.device):
+            losses = training.objective(problem, batch, SampleRandom(derive(training.seed, *use), batch.ids))
+    except BenchError as error:
+        with torch.no_grad():
+            if problem.module(batch.x).isfinite().all():
+                raise
+        raise Unstable("the logits are no longer finite numbers") from error  # of which no attack can be made
     finally:
         hook.remove()
-    return losses, int((task.predict(last[0]) == batch.y).sum())
+    return _Found(losses, int((task.predict(last[0]) == batch.y).sum()), last[0].shape[1])
 
 
 def _order(training: Training, epoch: int) -> Tensor:
@@ -200,84 +329,6 @@ def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.momentum > 0, **common)
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](parameters, **common)
-
-
-class _Schedule:
-    """torch's schedulers, some stepped each batch, plateau each epoch on validation accuracy."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> None:
-        self.by_epoch = recipe.schedule == "plateau"
-        warm = round(recipe.warmup * steps)
-        if recipe.schedule == "plateau":
-            self.scheduler: Any = lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.5, patience=2)
-        elif recipe.schedule == "one_cycle":
-            rise = recipe.warmup or 0.3
-            self.scheduler = lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps + 1, pct_start=rise)
-        else:
-            self.scheduler = lr_scheduler.LambdaLR(optimizer, lambda step: _factor(recipe.schedule, step, warm, steps))
-
-    def after_step(self) -> None:
-        if not self.by_epoch:
-            self.scheduler.step()
-
-    def after_epoch(self, accuracy: float) -> None:
-        if self.by_epoch:
-            self.scheduler.step(accuracy)
-
-    def state(self) -> dict[str, Any]:
-        return {k: v for k, v in self.scheduler.state_dict().items() if k != "lr_lambdas"}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        # LambdaLR keeps its functions out of the state; they are made anew from the recipe.
-        self.scheduler.load_state_dict({**self.scheduler.state_dict(), **state})
-
-
-def _factor(schedule: str, step: int, warm: int, steps: int) -> float:
-    """Learning rate as a share of the recipe's, after ``step`` of ``steps`` batches."""
-    if step < warm:
-        return (step + 1) / (warm + 1)
-    share = (step - warm) / max(1, steps - warm)
-    if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
-    return max(0.0, 1 - share) if schedule == "linear" else 1.0
-
-
-def _keep(
-    path: Path, loop: Progress, best: Tensors, module: nn.Module, optimizer: torch.optim.Optimizer, schedule: _Schedule
-) -> None:
-    state = optimizer.state_dict()
-    tensors = {f"module/{name}": t for name, t in module.state_dict().items()}
-    tensors |= {f"best/{name}": t for name, t in best.items()}
-    numbers: dict[str, Any] = {}
-    for place, slots in state["state"].items():
-        for name, value in slots.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer/{place}/{name}"] = value
-            else:
-                numbers[f"{place}/{name}"] = value
-    tensors["random/cpu"] = torch.get_rng_state()
-    device = next(module.parameters()).device
-    if device.type == "cuda":
-        tensors["random/cuda"] = torch.cuda.get_rng_state(device)
-    facts = {"loop": asdict(loop), "groups": state["param_groups"], "numbers": numbers, "schedule": schedule.state()}
-    write_checkpoint(path, tensors, facts)
-
-
-def _restore(
-    tensors: Tensors, facts: dict[str, Any], module: nn.Module, optimizer: torch.optim.Optimizer, schedule: _Schedule
-) -> tuple[Progress, Tensors]:
-    module.load_state_dict(_under(tensors, "module/"))
-    state: dict[int, dict[str, Any]] = {}
-    for path, value in {**_under(tensors, "optimizer/"), **facts["numbers"]}.items():
-        place, _, name = path.partition("/")
-        state.setdefault(int(place), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": facts["groups"]})
-    schedule.restore(facts["schedule"])
-    torch.set_rng_state(tensors["random/cpu"])
-    device = next(module.parameters()).device
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["random/cuda"], device)
-    return Progress(**facts["loop"]), _under(tensors, "best/")
 
 
 def _under(tensors: Tensors, prefix: str) -> Tensors:

@@ -236,8 +236,10 @@ class Outcome:
     Where they were measured, else None: l1 (float64, after clipping); ``zero_gradients``, the share of a sample's
     gradients that were zero everywhere (NaN: none was taken); ``quantised_prediction``, the class of the adversarial
     image rounded to 8 bits; ``target``, the class that a targeted attack wanted; ``proposal_prediction``, the class of
-    the image that a minimum-norm attack found, whatever its size; linf, l2 and l1 are then those of that image.
-    ``facts`` are single figures about how the cell was made and what was found while looking for reasons to doubt it.
+    the image that a minimum-norm attack found, whatever its size; linf, l2 and l1 are then those of that image;
+    ``confidence``, the probability of the predicted class; ``label_rank``, the true class's place among the logits,
+    from 1. ``facts`` are single figures about how the cell was made and what was found while looking for reasons to
+    doubt it.
     """
 
     ids: NDArray[np.int64]
@@ -258,6 +260,8 @@ class Outcome:
     quantised_prediction: NDArray[np.int64] | None = None
     target: NDArray[np.int64] | None = None
     proposal_prediction: NDArray[np.int64] | None = None
+    confidence: NDArray[np.float64] | None = None
+    label_rank: NDArray[np.int64] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property

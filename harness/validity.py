@@ -49,7 +49,7 @@ def own(outcome: Outcome, threat: Threat | None, *, access: str = "gradient", dr
     access: what the attack saw of the model, "gradient", "scores", or "" (a corruption, images made on another model):
     its number makes no claim about the model's gradients. draws: looks that the attack averages (EOT).
     """
-    found = [*outcome.notes, *_few(outcome)]
+    found = [*outcome.notes, *_few(outcome), *_normalised(outcome, threat)]
     if threat is None:
         return found
     if outcome.proposal_prediction is None:  # a minimum-norm attack has no budget to keep and no reason to stop at one
@@ -166,6 +166,17 @@ def _domain(outcome: Outcome) -> list[Reason]:
         return []
     text = f"pixels ran from {low:.4g} to {high:.4g} before clipping; [0, 1] is the domain"
     return [Reason("outside_domain", Verdict.SUSPECT, text)]
+
+
+def _normalised(outcome: Outcome, threat: Threat | None) -> list[Reason]:
+    """The attack, or the attack that the model was hardened with, was handed normalised images."""
+    if outcome.facts.get("domain") != "normalised":
+        return []
+    who = "the model was hardened on images that were attacked after their normalisation"
+    if threat:
+        who = f"the attack was handed normalised images, of which eps {threat.eps:.4g} is no pixel distance"
+    text = f"{who}; {outcome.facts['cut_off']:.0%} of their values lay outside [0, 1] and were cut off"
+    return [Reason("normalised_domain", Verdict.INVALID, text)]
 
 
 def _unchanged(outcome: Outcome, threat: Threat | None) -> list[Reason]:

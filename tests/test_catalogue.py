@@ -85,7 +85,7 @@ def test_a_defense_an_attack_a_metric_and_a_data_set_tell_what_is_theirs() -> No
     assert "stronger_than = ('fgsm',)" in description("attacks", "pgd", "tiny", None, ())
     assert "unit = 'fraction'" in description("metrics", "accuracy", "tiny", None, ())
     text = description("datasets", "cifar100", "report", None, ())
-    assert "images 3 x 32 x 32, 100 classes, train 45000, validation 5000, test 10000" in text
+    assert "images 3 x 32 x 32, 100 classes in 20 groups, train 45000, validation 5000, test 10000" in text
 
 
 def test_a_broken_plugin_is_described_as_broken(plugin_distribution: Callable[..., Path]) -> None:

@@ -1,22 +1,18 @@
-"""Batches, subsets and augmentation: what each does to the pixels, and that it follows the sample and not the batch."""
+"""Loading, batches and subsets: what arrives is what was given, and what does not fit is refused by name."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from networks import CPU, batch_of, images
+from networks import CPU, images
 
-from harness.data import augment, on_device
+from harness.data import on_device
 from harness.errors import BenchError
-from harness.recipe import Recipe
 from harness.types import Batch, Facts, Split
 
 torch.set_num_threads(1)
@@ -129,82 +125,3 @@ def test_a_limit_beyond_the_split_is_the_split() -> None:
     assert samples.limited(None) is samples
     assert samples.limited(5) is samples
     assert samples.limited(500) is samples
-
-
-# --- augmentation ---
-
-CROP, FLIP = Recipe(augment=("crop",), crop_padding=3), Recipe(augment=("flip",))
-EVERYTHING = Recipe(augment=("crop", "flip", "autoaugment"), noise_variance=0.01)
-BATCH = batch_of(images(64))
-
-
-def test_without_a_recipe_nothing_changes() -> None:
-    assert torch.equal(augment(BATCH, Recipe(), 0, 0), BATCH.x)
-
-
-def test_a_crop_is_a_window_of_the_padded_image() -> None:
-    cropped = augment(BATCH, CROP, seed=0, epoch=0)
-    padded = torch.nn.functional.pad(BATCH.x, [3] * 4)
-    found = set()
-    for image, whole in zip(cropped, padded, strict=True):
-        windows = [(r, c) for r in range(7) for c in range(7) if torch.equal(image, whole[:, r : r + 8, c : c + 8])]
-        assert windows
-        found.add(windows[0])
-    assert {r for r, _ in found} == {c for _, c in found} == set(range(7))  # every shift, rows and columns apart
-    assert any(r != c for r, c in found)
-
-
-def test_a_flip_mirrors_about_half_of_the_images_and_leaves_the_others() -> None:
-    batch = batch_of(images(400))
-    flipped = augment(batch, FLIP, 0, 0)
-    mirrored = (flipped == batch.x.flip(3)).flatten(1).all(1)
-    same = (flipped == batch.x).flatten(1).all(1)
-    assert (mirrored ^ same).all()
-    assert 150 < int(mirrored.sum()) < 250
-
-
-def test_noise_has_its_variance_and_stays_in_the_box() -> None:
-    grey = BATCH._replace(x=torch.full_like(BATCH.x, 0.5))
-    noise = augment(grey, Recipe(noise_variance=0.004), 0, 0) - 0.5
-    assert float(noise.var()) == pytest.approx(0.004, rel=0.05)
-    assert float(noise.mean().abs()) < 0.002
-    loud = augment(BATCH, Recipe(noise_variance=1.0), 0, 0)
-    assert 0 <= float(loud.min()) < float(loud.max()) <= 1
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_autoaugment_draws_a_policy_for_each_image(channels: int) -> None:
-    same = images(1, shape=(channels, 8, 8)).images.expand(32, -1, -1, -1)
-    batch = batch_of(replace(images(32), images=same))
-    changed = augment(batch, Recipe(augment=("autoaugment",)), 0, 0)
-    assert changed.shape == batch.x.shape
-    assert 0 <= float(changed.min()) <= float(changed.max()) <= 1
-    assert len({tuple(image.flatten().tolist()) for image in changed}) > 5
-
-
-@pytest.mark.parametrize(
-    "recipe",
-    [CROP, FLIP, Recipe(augment=("autoaugment",)), Recipe(noise_variance=0.1)],
-    ids=["crop", "flip", "autoaugment", "noise"],
-)
-def test_augmentation_follows_seed_and_epoch(recipe: Recipe) -> None:
-    found = augment(BATCH, recipe, seed=1, epoch=2)
-    assert torch.equal(augment(BATCH, recipe, seed=1, epoch=2), found)
-    assert not torch.equal(augment(BATCH, recipe, seed=1, epoch=3), found)
-    assert not torch.equal(augment(BATCH, recipe, seed=2, epoch=2), found)
-
-
-@given(order=st.permutations(range(16)), kept=st.integers(1, 16))
-@settings(max_examples=12, deadline=None)
-def test_a_sample_is_augmented_alike_in_any_batch(order: list[int], kept: int) -> None:
-    index = torch.tensor(order[:kept])
-    batch = BATCH.select(torch.arange(16))
-    whole = augment(batch, EVERYTHING, seed=5, epoch=1)
-    assert torch.equal(augment(batch.select(index), EVERYTHING, seed=5, epoch=1), whole[index])
-
-
-def test_augmentation_neither_draws_from_the_global_generator_nor_writes_into_its_input() -> None:
-    state, x = torch.get_rng_state(), BATCH.x.clone()
-    augment(BATCH, EVERYTHING, 0, 0)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(BATCH.x, x)

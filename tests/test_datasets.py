@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
 import hashlib
 import os
 import pickle
@@ -15,12 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import registry
+from harness import plan, registry
+from harness.config import Configured
 from harness.errors import BenchError
 from harness.types import Split
+from plugins.datasets import fashion_mnist
+from plugins.datasets.cifar10 import CIFAR10
 from plugins.datasets.cifar100 import CIFAR100
 from plugins.datasets.digits import Digits
+from plugins.datasets.fashion_mnist import FashionMNIST
 from plugins.datasets.flowers102 import CLASSES, Flowers102
+from plugins.datasets.squares import square
 
 Splits = Mapping[str, Split]
 
@@ -50,27 +57,36 @@ def row_of(split: Split, sample: int) -> int:
     return int(np.flatnonzero(split.ids == sample)[0])
 
 
-@pytest.mark.parametrize("name", ["digits", "cifar100", "flowers102"])
+@pytest.mark.parametrize("name", registry.names("datasets"))
 def test_every_hook_passes_the_boundary(name: str) -> None:
     hooks = registry.bind("datasets", registry.load("datasets", name)())
     assert all(registry.offers(hooks, hook) for hook in ("facts", "locate", "download", "load"))
 
 
-def test_planning_imports_nothing_heavy() -> None:
+def test_planning_imports_nothing_heavy(workplace: Path) -> None:
     program = """
 import sys
 from pathlib import Path
+from plugins.datasets.cifar10 import CIFAR10
 from plugins.datasets.cifar100 import CIFAR100
 from plugins.datasets.digits import Digits
+from plugins.datasets.fashion_mnist import FashionMNIST
 from plugins.datasets.flowers102 import Flowers102
+from plugins.datasets.image_folder import ImageFolder
 from harness import locating
-for dataset in (CIFAR100(), Digits(), Flowers102()):
+for name in ("a/1.png", "a/2.png", "a/3.png", "b/1.png", "b/2.png", "b/3.png"):
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).touch()
+own = ImageFolder(".", validation=0.3, test=0.3)
+for dataset in (CIFAR10(), CIFAR100(), Digits(), FashionMNIST(), Flowers102(), own):
     dataset.facts()
 locating.digest(Digits().locate())
-CIFAR100().locate([Path("nowhere")]), Flowers102().locate([Path("nowhere")])
+locating.digest(own.locate())
+for dataset in (CIFAR10(), CIFAR100(), FashionMNIST(), Flowers102()):
+    dataset.locate([Path("nowhere")])
 print(*sorted({"numpy", "sklearn", "scipy", "torch", "torchvision", "PIL"} & set(sys.modules)))
 """
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", program], cwd=workplace, capture_output=True, text=True, check=True)
     assert run.stdout.split() == []
 
 
@@ -247,10 +263,158 @@ def test_only_the_damaged_one_of_cifars_files_is_named(cifar_root: Path, tmp_pat
         CIFAR100().load(CIFAR100().locate([tmp_path]) or [])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", ["fine", "coarse"])
+def test_cifar_is_stratified_where_that_is_asked(labels: Any, cifar_root: Path) -> None:
+    dataset = CIFAR100(labels=labels, stratified=True)
+    splits = dataset.load(dataset.locate([cifar_root]) or [])
+    check_promise(dataset, splits)
+    assert set(np.bincount(splits["validation"].labels)) == {5_000 // len(dataset.facts().classes)}
+    assert fingerprint(splits) == CIFAR_STRATIFIED
+
+
 @pytest.mark.parametrize(("fields", "text"), [({"labels": "corse"}, "coarse"), ({"validation": 0}, "validation=0")])
 def test_cifar_refuses_what_cannot_be(fields: dict[str, Any], text: str) -> None:
     with pytest.raises(BenchError, match=text):
         CIFAR100(**fields)
+
+
+# CIFAR-10
+
+
+@pytest.fixture
+def cifar10_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Files of the official form and size with random labels and few different pixels, whose md5 are taken as official.
+
+    The real ones could not be had here. What reads them is torchvision's own code.
+    """
+    from torchvision.datasets import CIFAR10 as Official  # noqa: N811
+
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for number, (name, _) in enumerate([*Official.train_list, *Official.test_list]):
+        labels = np.random.default_rng(number).permutation(np.arange(10_000) % 10)
+        pixels = np.zeros((10_000, 3, 32, 32), dtype=np.uint8)
+        pixels[:, 0, 0, :3] = np.stack([labels, np.arange(10_000) // 256, np.arange(10_000) % 256], axis=1)
+        pixels[:, 2, 31, 31] = number
+        rows = {"data": pixels.reshape(10_000, -1), "labels": labels.tolist()}
+        (folder / name).write_bytes(pickle.dumps(rows))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list(CIFAR10().facts().classes)}))
+
+    def md5(name: str) -> str:
+        return hashlib.md5((folder / name).read_bytes()).hexdigest()
+
+    for part in ("train_list", "test_list"):
+        monkeypatch.setattr(Official, part, [[name, md5(name)] for name, _ in getattr(Official, part)])
+    monkeypatch.setitem(Official.meta, "md5", md5("batches.meta"))
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stratified", [False, True])
+def test_cifar10_is_torchvisions(cifar10_root: Path, stratified: bool) -> None:
+    from torchvision.datasets import CIFAR10 as Official  # noqa: N811
+    from torchvision.transforms.functional import pil_to_tensor
+
+    dataset = CIFAR10(stratified=stratified)
+    splits = dataset.load(dataset.locate([cifar10_root]) or [])
+    check_promise(dataset, splits)
+    assert (set(np.bincount(splits["validation"].labels)) == {500}) == stratified
+    for name in splits:
+        official, split = Official(cifar10_root, train=name != "test"), splits[name]
+        assert tuple(official.classes) == dataset.facts().classes
+        for row in range(0, len(split.ids), len(split.ids) // 50):
+            image, label = official[int(split.ids[row])]
+            assert label == split.labels[row]
+            assert (pil_to_tensor(image).numpy() == split.images[row]).all()
+
+
+@pytest.mark.slow
+def test_a_damaged_cifar10_file_is_named(cifar10_root: Path) -> None:
+    with (cifar10_root / "cifar-10-batches-py" / "data_batch_3").open("r+b") as file:
+        file.write(b"X")
+    with pytest.raises(BenchError, match=r"^cifar10: [^ ,]*data_batch_3 is damaged \(wrong md5\).*cifar-10-python"):
+        CIFAR10().load(CIFAR10().locate([cifar10_root]) or [])
+
+
+def test_cifar10_is_missing_until_all_its_files_are_there(tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"]
+    for name in names:
+        assert CIFAR10().locate([tmp_path]) is None
+        (folder / name).touch()
+    assert CIFAR10().locate([tmp_path]) == [folder / name for name in names]
+
+
+# Fashion-MNIST
+
+
+@pytest.fixture(scope="module")
+def fashion_files() -> list[Path]:
+    """The official files, packed, as Debian has them."""
+    files = [fashion_mnist.DEBIAN / f"{name}.gz" for name in FASHION_NAMES]
+    if not all(file.is_file() for file in files):
+        pytest.skip("Fashion-MNIST is not installed; apt-get install dataset-fashion-mnist")
+    return files
+
+
+@pytest.fixture(scope="module")
+def fashion_raw(fashion_files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the unpacked files as torchvision keeps them."""
+    root = tmp_path_factory.mktemp("fashion")
+    raw = root / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in fashion_files:
+        (raw / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stratified", [False, True])
+def test_fashion_mnist_is_torchvisions_packed_or_not(
+    fashion_files: list[Path], fashion_raw: Path, stratified: bool
+) -> None:
+    from torchvision.datasets import FashionMNIST as Official
+
+    dataset = FashionMNIST(stratified=stratified)
+    splits = dataset.load(fashion_files)
+    check_promise(dataset, splits)
+    assert dataset.facts().classes == tuple(Official.classes)
+    unpacked = dataset.load(dataset.locate([fashion_raw]) or [])
+    for name, split in splits.items():
+        official = Official(fashion_raw, train=name != "test")
+        assert (split.images[:, 0] == official.data.numpy()[split.ids]).all()
+        assert (split.labels == official.targets.numpy()[split.ids]).all()
+        assert all((one == other).all() for one, other in zip(split, unpacked[name], strict=True))
+    assert (set(np.bincount(splits["validation"].labels)) == {600}) == stratified
+    assert sorted([*splits["train"].ids, *splits["validation"].ids]) == list(range(60_000))
+    assert fingerprint(splits) == (FASHION_STRATIFIED if stratified else FASHION_SPLITS)
+
+
+def test_fashion_mnist_is_found_where_torchvision_debian_or_a_user_puts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "debian" / "fashion-mnist")
+    places = [tmp_path / "debian/fashion-mnist", tmp_path / "fashion-mnist", tmp_path / "FashionMNIST/raw"]
+    for folder in places:  # the later ones win
+        folder.mkdir(parents=True)
+        for name in FASHION_NAMES[:3]:
+            (folder / f"{name}.gz").touch()
+            assert (FashionMNIST().locate([tmp_path]) or [tmp_path])[0].parent != folder
+        (folder / FASHION_NAMES[3]).touch()  # one packed, another not
+        files = FashionMNIST().locate([tmp_path])
+        assert [file.relative_to(folder).name.removesuffix(".gz") for file in files or []] == FASHION_NAMES
+    assert FashionMNIST().locate([tmp_path / "FashionMNIST"]) == files
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: b"no gzip", lambda data: gzip.compress(b"")])
+def test_a_damaged_fashion_mnist_file_is_named(fashion_files: list[Path], tmp_path: Path, damage: Any) -> None:
+    half = tmp_path / fashion_files[3].name
+    half.write_bytes(damage(fashion_files[3].read_bytes()))
+    with pytest.raises(BenchError, match=r"^fashion_mnist: .*t10k-labels-idx1-ubyte.gz is damaged") as caught:
+        FashionMNIST().load([*fashion_files[:3], half])
+    assert "\n" not in str(caught.value)
 
 
 # Flowers-102
@@ -283,7 +447,7 @@ def test_flowers_are_torchvisions(flowers: Splits, flowers_root: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(500, 667), (667, 500), (501, 500), (64, 64), (64, 91), (40, 33)])
 @pytest.mark.parametrize("size", [64, 33])
-def test_flowers_of_any_size_are_cut_as_torchvision_cuts(shape: tuple[int, int], size: int) -> None:
+def test_images_of_any_size_are_cut_as_torchvision_cuts(shape: tuple[int, int], size: int) -> None:
     from PIL import Image
     from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
     from torchvision.transforms.functional import pil_to_tensor
@@ -291,7 +455,7 @@ def test_flowers_of_any_size_are_cut_as_torchvision_cuts(shape: tuple[int, int],
     pixels = np.random.RandomState(0).randint(0, 256, (shape[1], shape[0], 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
     official = Compose([Resize(size, InterpolationMode.BICUBIC, antialias=True), CenterCrop(size)])
-    assert (Flowers102(size)._square(image) == pil_to_tensor(official(image)).numpy()).all()
+    assert (square(image, size) == pil_to_tensor(official(image)).numpy()).all()
 
 
 def test_flowers_are_missing_until_all_their_files_are_there(flowers_root: Path, tmp_path: Path) -> None:
@@ -334,7 +498,41 @@ def test_digits_cannot_be_downloaded() -> None:
         Digits().download()
 
 
+@pytest.mark.parametrize("kind", [CIFAR10, FashionMNIST])
+@pytest.mark.parametrize(("fields", "text"), [({"validation": 1.0}, "validation=1.0"), ({"split_seed": -1}, "seed=-1")])
+def test_a_share_or_a_seed_that_cannot_be_is_refused(kind: Any, fields: dict[str, Any], text: str) -> None:
+    with pytest.raises(BenchError, match=text):
+        kind(**fields)
+
+
+def test_digits_need_not_be_stratified(digits: Splits) -> None:
+    plain = Digits(stratified=False)
+    splits = plain.load(plain.locate() or [])
+    check_promise(plain, splits)
+    assert np.ptp(np.bincount(splits["test"].labels)) > np.ptp(np.bincount(digits["test"].labels))
+
+
+@pytest.mark.parametrize(
+    ("component", "decides"),
+    [
+        (CIFAR100(), {"validation": 0.1, "split_seed": 0, "labels": "fine"}),
+        (CIFAR100(stratified=True), {"validation": 0.1, "split_seed": 0, "labels": "fine", "stratified": True}),
+        (Digits(), {"classes": (), "train": None, "validation": 0.1, "test": 0.25, "split_seed": 0}),
+        (Flowers102(), {"size": 64}),
+    ],
+)
+def test_what_came_later_changes_no_content_key_by_its_default(component: Any, decides: dict[str, Any]) -> None:
+    """These parameters are those of the first version: results that are stored under their key must stay theirs."""
+    values = {field.name: getattr(component, field.name) for field in dataclasses.fields(component)}
+    config = Configured("datasets", "any", "any", "adversarial-bench", "0", component, values)
+    assert plan.deciding(config) == decides
+
+
 # Hashes of the ids, recorded from the first version.
 DIGITS_SPLITS = {"train": "93588b301ed7", "validation": "3939afd874eb", "test": "d50255552b74"}
 CIFAR_SPLITS = {"train": "76f303ae786d", "validation": "7580bdab922d", "test": "9e1c19b3fdc1"}
 FLOWERS_SPLITS = {"train": "eeed0b148421", "validation": "2e0f2fc8a8e0", "test": "dc222e0c7b63"}
+CIFAR_STRATIFIED = {"train": "72ea4cdaa0a7", "validation": "e4a911d661fe", "test": "9e1c19b3fdc1"}
+FASHION_SPLITS = {"train": "4154257faf37", "validation": "e0aca1a0f5fb", "test": "9e1c19b3fdc1"}
+FASHION_STRATIFIED = {"train": "1741c99fb635", "validation": "2f6d582105c0", "test": "9e1c19b3fdc1"}
+FASHION_NAMES = [f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]

@@ -16,6 +16,7 @@ from harness.report.explanations import EXPLANATIONS, explanation
 TOP = Path(__file__).resolve().parents[1]
 VERDICTS = (TOP / "docs" / "verdicts.md").read_text()
 ATTACKS = (TOP / "docs" / "attacks.md").read_text()
+DATASETS = (TOP / "docs" / "datasets.md").read_text()
 BUILT_IN = [
     name for name in registry.names("attacks") if registry.find("attacks", name).distribution == "adversarial-bench"
 ]
@@ -84,3 +85,18 @@ def test_every_named_attack_stands_on_the_page() -> None:
     for name, entry in read()["attacks"].items():
         if entry.get("component") != "corruption":
             assert f"`{name}`" in ATTACKS, name
+
+
+@pytest.mark.parametrize("name", [n for n in registry.names("datasets") if registry.find("datasets", n).built_in])
+def test_every_data_set_stands_in_the_table_as_it_states_itself(name: str) -> None:
+    (row,) = [line for line in DATASETS.splitlines() if line.startswith(f"| `{name}` |")]
+    component = registry.load("datasets", name)()
+    if not getattr(component, "path", "its own"):
+        return  # states nothing before it is told where the images are
+    facts = component.facts()
+    channels, height, width = facts.shape
+    assert f"| {channels} x {height} x {width} |" in row.replace("size", str(getattr(component, "size", "")))
+    groups = f" in {len(set(facts.groups))} groups" if facts.groups else ""
+    assert f"| {len(facts.classes)}{groups} |" in row
+    assert re.findall(r"[\d,]+\d", row.split("|")[4]) == [f"{count:,}" for count in facts.sizes.values()]
+    assert facts.licence.removesuffix("research use").rstrip("; ").replace(" by the authors", "") in row

@@ -133,7 +133,7 @@ def test_executors_are_started_by_the_flow_alone() -> None:
 
 STEPS = (
     *("data", "training", "assault", "attacking", "doubting", "engine", "folding", "judging", "looking", "standing"),
-    *("statistics", "subject", "undisturbed", "validity"),
+    *("composition", "statistics", "subject", "undisturbed", "validity"),
 )
 
 
@@ -165,7 +165,10 @@ def _string_imports(path: Path) -> Iterator[str]:
 
 OFFERED = {
     f"harness.{name}"
-    for name in ("types", "hookspecs", "errors", "randomness", "statistics", "locating", "splitting", "weights")
+    for name in (
+        *("types", "hookspecs", "errors", "randomness", "statistics", "locating", "splitting", "weights"),
+        *("analysis.calibration", "analysis.confusion"),
+    )
 }
 
 
@@ -196,7 +199,11 @@ def test_there_are_no_import_cycles() -> None:
 # Component names that are words of the language, which the harness may use for something else.
 WORDS = {"clean", "none", "accuracy", "passes", "seconds", "perturbation", "square", "corruption"}
 # Packages whose version is recorded, and an example of what to type: nothing depends on them.
-NAMED = {("harness/provenance.py", "timm"), ("harness/provenance.py", "torchattacks"), ("harness/layers.py", "pgd")}
+NAMED = {
+    *(("harness/provenance.py", package) for package in ("timm", "torchattacks", "torchvision")),
+    ("harness/layers.py", "pgd"),
+    ("harness/autoaugment.py", "CIFAR10"),  # torchvision's name of the policy
+}
 
 
 def test_the_harness_names_no_component() -> None:
@@ -241,6 +248,7 @@ def imported_packages(folder: Path, *arguments: str) -> set[str]:
         ("list", HEAVY | {"sqlalchemy", "rich", "msgspec", "pydantic"}),
         ("table", HEAVY | {"sqlalchemy"}),
         ("info attacks pgd", HEAVY | {"sqlalchemy"}),
+        ("info datasets cifar100", HEAVY | {"sqlalchemy"}),
         ("run --dry-run", HEAVY | {"sqlalchemy"}),
     ],
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import scipy.special
 import torch
 import torchattacks
 from networks import Linear, batch_of, digits, images, small
@@ -18,11 +20,13 @@ from harness.assault import Assault
 from harness.data import Samples
 from harness.errors import BenchError
 from harness.hookspecs import hookimpl
-from harness.judging import Trial, judge
+from harness.judging import Trial, _Judge, judge
 from harness.looking import Look
 from harness.types import Batch, Outcome, Problem, Threat
+from harness.undisturbed import undisturbed
 from plugins.attacks.clean import Clean
 from plugins.attacks.fgsm import FGSM
+from plugins.attacks.fmn import FMN
 from plugins.attacks.pgd import PGD
 from plugins.models.resnet18 import ResNet18
 
@@ -287,3 +291,50 @@ def test_predictions_depend_neither_on_batch_size_nor_on_order(attack: Any) -> N
     shuffled = Samples(samples.images[order], samples.labels[order], samples.ids[order])
     for other in (predictions(7), predictions(64, shuffled)):
         assert (other != reference).mean() <= 0.005
+
+
+@pytest.mark.parametrize(
+    "attack", [Clean(), PGD(), FMN(steps=20, restarts=1), Does(lambda problem, batch: (batch.x + 0.3).clamp(0, 1))]
+)
+@pytest.mark.parametrize("eps", [2 / 255, 0.5])
+def test_confidence_and_rank_are_those_of_the_image_that_counts(attack: Any, eps: float) -> None:
+    """The images are found again from what is known of them: their classes, or the model asked once more."""
+    module, samples = small(), images(40)
+    seen: dict[str, Tensor] = {}
+    threat = Threat("Linf", eps) if attack.norms else None
+    judge_ = _Judge(Trial(module, (Assault(attack, "tried", threat, 0),), 16), samples, lambda share, accuracy: None)
+    answer = judge_._answer
+
+    def spy(place: Tensor, logits: Tensor, y: Tensor) -> None:
+        for row, sample in enumerate(place.tolist()):
+            seen[sample] = logits[row].double()
+        answer(place, logits, y)
+
+    judge_._answer = spy  # type: ignore[method-assign]
+    with undisturbed(module):
+        found = judge_.run()
+    assert found.confidence is not None
+    assert found.label_rank is not None
+    for row in range(40):
+        logits = seen[row].numpy()
+        assert int(logits.argmax()) == found.prediction[row]
+        assert found.confidence[row] == pytest.approx(scipy.special.softmax(logits).max(), rel=1e-5)
+        assert found.label_rank[row] == 1 + (np.delete(logits, found.label[row]) >= logits[found.label[row]]).sum()
+    assert ((found.label_rank == 1) == found.correct).all()
+
+
+def test_a_larger_budget_takes_confidence_and_rank_over_from_a_smaller_one() -> None:
+    module, samples = small(), images(60)
+    first = judge(Trial(module, (Assault(PGD(), "tried", Threat("Linf", 2 / 255), 0),), 16), samples)
+    larger = Assault(PGD(), "tried", Threat("Linf", 4 / 255), 0)
+    second = judge(Trial(module, (larger,), 16, before=first), samples)
+    fell = ~first.correct
+    assert fell.any()
+    assert first.confidence is not None
+    assert second.confidence is not None
+    assert first.label_rank is not None
+    assert second.label_rank is not None
+    assert (second.confidence[fell] == first.confidence[fell]).all()
+    assert (second.label_rank[fell] == first.label_rank[fell]).all()
+    older = dataclasses.replace(first, confidence=None, label_rank=None)  # stored before they were taken
+    assert judge(Trial(module, (larger,), 16, before=older), samples).confidence is None

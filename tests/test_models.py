@@ -32,7 +32,7 @@ def build(model: Any, classes: int = 5, shape: tuple[int, int, int] = (3, 16, 16
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module: nn.Module = bind("models", model).build(preparation=preparation)
-    return module.eval()
+    return module
 
 
 def count(module: nn.Module) -> int:

@@ -165,7 +165,7 @@ def test_a_store_of_the_first_schema_keeps_its_rows(place: str) -> None:
     with open_store(place) as store:
         found = store.outcome("a")
         assert (found.ids.tolist(), found.prediction.tolist(), found.facts) == ([7], [2], {})
-        assert [getattr(found, name) for name in OPTIONAL_INTEGERS + OPTIONAL_FLOATS] == [None] * 5
+        assert all(getattr(found, name) is None for name in OPTIONAL_INTEGERS + OPTIONAL_FLOATS)
         store.begin_run(run("r1"))
         store.save_cell(cell("b"), outcome(target=np.arange(3)), [], [])
     assert rows(place, "SELECT family, access, facts FROM cells WHERE key = 'a'") == [

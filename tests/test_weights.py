@@ -61,6 +61,42 @@ def test_a_missing_tensor_is_refused_with_its_name(missing: str) -> None:
         transfer(small(), source, 5, "start a")
 
 
+def test_a_tensor_left_over_is_refused_with_its_name() -> None:
+    source = {**small().state_dict(), "features.10.weight": torch.zeros(3)}
+    with pytest.raises(BenchError, match=r"has features\.10\.weight, which is not here; the same architecture"):
+        transfer(small(), source, 5, "start a")
+
+
+@pytest.mark.parametrize("inside", [None, "state_dict", "model"])
+def test_a_state_dict_written_by_torch_is_read_from_where_training_scripts_put_it(
+    inside: str | None, tmp_path: Path
+) -> None:
+    own = small(seed=1).state_dict()
+    parallel = {f"module.{name}": tensor for name, tensor in own.items()}
+    torch.save({inside: parallel, "epoch": 3} if inside else own, tmp_path / "saved.pt")
+    found = read(str(tmp_path / "saved.pt"))
+    assert found.keys() == own.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in own.items())
+
+
+class Trap:
+    """What runs code where it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path("sprung"),)
+
+
+@pytest.mark.parametrize("content", [Trap(), small(), {"epoch": 3}, [torch.zeros(2)]], ids=lambda c: type(c).__name__)
+def test_a_file_with_more_than_tensors_is_refused_and_not_run(
+    content: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(content, "trap.pth")
+    with pytest.raises(BenchError, match=r"weights trap\.pth: .*as a safetensors file"):
+        read("trap.pth")
+    assert not Path("sprung").exists()
+
+
 def test_a_missing_file_and_a_truncated_one_are_named(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"weights .*none\.safetensors: no such file"):
         read(str(tmp_path / "none.safetensors"))
@@ -69,6 +105,11 @@ def test_a_missing_file_and_a_truncated_one_are_named(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(BenchError, match=r"weights .*short\.safetensors: not a whole safetensors file"):
         read(str(file))
+    saved = tmp_path / "short.pt"
+    torch.save(small().state_dict(), saved)
+    saved.write_bytes(saved.read_bytes()[:-100])
+    with pytest.raises(BenchError, match=r"weights .*short\.pt: damaged"):
+        read(str(saved))
 
 
 def test_the_resnet_starts_from_a_file_of_its_own(tmp_path: Path) -> None:
@@ -124,10 +165,12 @@ def test_a_timm_model_normalises_as_its_weights_were_trained(tmp_path: Path) -> 
     assert scratch.mean.flatten().tolist() == pytest.approx([0.4] * 3)
 
 
-def test_weights_made_for_colour_are_refused_on_grey_images(tmp_path: Path) -> None:
-    file = vit_file(tmp_path, 7)
-    with pytest.raises(BenchError, match="3 channels, the data has 1"):
-        build(Timm(image_size=16, weights=str(file), **VIT), 5, shape=(1, 8, 8))  # type: ignore[arg-type]
+def test_weights_made_for_colour_see_grey_images_three_times_and_nothing_else(tmp_path: Path) -> None:
+    model = Timm(image_size=16, weights=str(vit_file(tmp_path, 7)), **VIT)  # type: ignore[arg-type]
+    grey = batch_of(images(3, shape=(1, 8, 8))).x
+    assert torch.equal(build(model, 7, shape=(1, 8, 8))(grey), build(model, 7)(grey.expand(-1, 3, -1, -1)))
+    with pytest.raises(BenchError, match="3 channels, the data has 4"):
+        build(model, 5, shape=(4, 8, 8))
 
 
 def test_a_timm_model_refuses_weights_of_another_shape_naming_the_tensor(tmp_path: Path) -> None:

@@ -5,28 +5,30 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from harness import data, registry, training, validity
+from harness import composition, data, registry, training, validity
 from harness.artifacts import Artifacts, Tensors
 from harness.assault import Assault
 from harness.config import AttackConfig, RunSettings
+from harness.divergence import Diverged
+from harness.domain import Normalised, inner
 from harness.errors import BenchError
 from harness.estimate import Estimate
 from harness.judging import Trial, at_budget, judge
 from harness.plan import CellStep, DataStep, FitStep, HardenStep, TrainingStep
 from harness.progress import Reporter, percent
-from harness.randomness import derive, generators_kept, seed_generators
+from harness.randomness import SampleRandom, derive, generators_kept, seed_generators
 from harness.recipe import Recipe
 from harness.store.records import CellRecord, CellState, ScoreRecord, StepRecord
 from harness.store.store import Store
 from harness.subject import Subject, examine
-from harness.types import Outcome, Preparation, Status
+from harness.types import Batch, Outcome, Preparation, Status
 from harness.undisturbed import undisturbed
 from harness.weights import transfer
 
@@ -53,7 +55,7 @@ class Local:
     _failed: dict[str, str] = field(default_factory=dict)
     _made: set[str] = field(default_factory=set)
     _module: tuple[str, nn.Module] | None = None
-    _subject: tuple[str, Subject] | None = None
+    _subject: tuple[tuple[str, str], Subject] | None = None
 
     def run(self, cell: CellStep, state: CellState | None) -> Status:
         """Brings one cell to its end and stores it; what was stored before is completed, not repeated."""
@@ -95,22 +97,42 @@ class Local:
                 outcome = self.store.outcome(found)
                 if outcome.facts.get("verified") or not self.settings.verify:
                     return at_budget(outcome, cell.threat)
-        module = self._hardened_module(cell.hardened)
-        samples = self._load(cell.hardened.fit.data).splits["test"].limited(cell.n)
+        module = self.hardened_module(cell.hardened)
+        samples = self.load(cell.hardened.fit.data).splits["test"].limited(cell.n)
+        domain = self._domain(cell.hardened.fit.data)
+        if domain and cell.threat:
+            module, samples = domain.through(module), replace(samples, domain=domain)
         self.reporter.step(cell.label, self.estimate.step(cell))
         trial = Trial(
             module,
-            [self._assault(cell, part) for part in cell.attack.parts],
+            [self.assault(cell, part) for part in cell.attack.parts],
             self.settings.batch_size,
-            crafted_on=self._fitted_module(cell.surrogate) if cell.surrogate else None,
+            crafted_on=self._surrogate(cell, domain) if cell.surrogate else None,
             before=self._before(cell),
             verify=self.settings.verify,
             probe=self._probing(cell),
-            subject=self._examined(cell.hardened, module, samples),
+            subject=self._examined(cell, module, samples),
         )
-        return judge(trial, samples, lambda share, right: self.reporter.advance(share, f"accuracy {percent(right)}"))
+        judged = judge(trial, samples, lambda share, right: self.reporter.advance(share, f"accuracy {percent(right)}"))
+        if domain and (cell.threat or cell.hardened.trains):
+            few = torch.arange(min(len(samples), 256), device=samples.labels.device)
+            cut_off = domain.cut_off(replace(samples, domain=None).take(few).x)
+            judged.facts |= {"domain": self.settings.domain, "cut_off": cut_off}
+        return judged
 
-    def _assault(self, cell: CellStep, part: AttackConfig) -> Assault:
+    def _domain(self, step: DataStep) -> Normalised | None:
+        """What attacks and hardening are fed with, where it is not pixels."""
+        if self.settings.domain == "pixels":
+            return None
+        found = self.load(step)
+        return Normalised(found.mean, found.std)
+
+    def _surrogate(self, cell: CellStep, domain: Normalised | None) -> nn.Module:
+        assert cell.surrogate is not None
+        module = self._fitted_module(cell.surrogate)
+        return domain.through(module) if domain and cell.threat else module
+
+    def assault(self, cell: CellStep, part: AttackConfig) -> Assault:
         run = self.settings
         return Assault(
             part.component,
@@ -129,7 +151,7 @@ class Local:
             return None
         if self.probe.fault:
             raise BenchError(self.probe.fault)
-        return self._assault(cell, self.probe) if cell.threat.norm in self.probe.norms else None
+        return self.assault(cell, self.probe) if cell.threat.norm in self.probe.norms else None
 
     def _before(self, cell: CellStep) -> Outcome | None:
         """The outcome at the next smaller eps. Raises BenchError where there is none: the key says that it counts."""
@@ -144,11 +166,12 @@ class Local:
                 "that cell or leave its eps out"
             ) from error
 
-    def _examined(self, step: HardenStep, module: nn.Module, samples: data.Samples) -> Subject:
-        if self._subject is None or self._subject[0] != step.key:
+    def _examined(self, cell: CellStep, module: nn.Module, samples: data.Samples) -> Subject:
+        step, fed = cell.hardened, "pixels" if samples.domain is None else self.settings.domain
+        if self._subject is None or self._subject[0] != (step.key, fed):
             with undisturbed(module):
                 seed_generators(derive(step.seed, "examine"))
-                self._subject = (step.key, examine(module, samples))
+                self._subject = ((step.key, fed), examine(module, samples))
         return self._subject[1]
 
     def _measure_again(self, cell: CellStep, state: CellState) -> None:
@@ -162,7 +185,8 @@ class Local:
         metric = self.metrics[name]
         if metric.fault:
             raise BenchError(metric.fault)
-        score = registry.bind("metrics", metric.component).measure(outcome=outcome)
+        facts = cell.hardened.fit.data.facts
+        score = registry.bind("metrics", metric.component).measure(outcome=outcome, facts=facts)
         unit = getattr(metric.component, "unit", "")
         value, low, high, n = score or (None, None, None, 0)
         return ScoreRecord(name, cell.metrics[name], value, low, high, n, unit)
@@ -193,7 +217,7 @@ class Local:
             **facts,
         )
 
-    def _hardened_module(self, step: HardenStep) -> nn.Module:
+    def hardened_module(self, step: HardenStep) -> nn.Module:
         """The defended model with its weights, in evaluation mode; the last one is kept for the next cell."""
         if self._module and self._module[0] == step.key:
             return self._module[1]
@@ -220,7 +244,7 @@ class Local:
     def _train_fit(self, step: FitStep) -> tuple[Tensors, list[dict[str, float]]]:
         module = self._build(step)
         if step.start:
-            classes = len(self._load(step.data).facts.classes)
+            classes = len(self.load(step.data).facts.classes)
             transfer(module, self._fit(step.start), classes, f"start {step.start.model.name}")
         return self._train(step, module, step.model.recipe, training.plain_objective)
 
@@ -228,13 +252,23 @@ class Local:
         module = self._build(step.fit)
         module.load_state_dict(self._fit(step.fit))
         hooks = registry.bind("defenses", step.defense.component)
-        objective = lambda problem, batch, random: hooks.objective(problem=problem, batch=batch, random=random)  # noqa: E731
-        return self._train(step, module, step.recipe, objective)
+        domain = self._domain(step.data)
+
+        def objective(problem: Any, batch: Batch, random: SampleRandom) -> Tensor:
+            if domain:
+                batch = batch._replace(x=domain.enter(batch.x))
+            losses: Tensor = hooks.objective(problem=problem, batch=batch, random=random)
+            return losses
+
+        if domain is None:
+            return self._train(step, module, step.recipe, objective)
+        tensors, history = self._train(step, domain.through(module), step.recipe, objective)
+        return inner(tensors), history
 
     def _train(
         self, step: TrainingStep, module: nn.Module, recipe: Recipe, objective: training.Objective
     ) -> tuple[Tensors, list[dict[str, float]]]:
-        splits = self._load(step.data).splits
+        splits = self.load(step.data).splits
         checkpoint = self.artifacts.checkpoint(step.key)
         if self.fresh:
             checkpoint.unlink(missing_ok=True)
@@ -278,7 +312,8 @@ class Local:
         except Exception as error:
             reason = reason_of(error) if isinstance(error, StepFailed) else f"{step.label} failed: {reason_of(error)}"
             self._failed[step.key] = reason
-            self._save_step(step, Status.FAILED, reason=reason)
+            history = error.history if isinstance(error, Diverged) else ()
+            self._save_step(step, Status.FAILED, reason=reason, history=history)
             raise StepFailed(reason) from error
 
     def _make(self, step: TrainingStep, make: Any) -> Tensors:
@@ -304,16 +339,17 @@ class Local:
         )
 
     def _build(self, step: FitStep) -> nn.Module:
-        loaded = self._load(step.data)
+        loaded = self.load(step.data)
         return build_module(step, loaded.mean, loaded.std).to(self.device)
 
-    def _load(self, step: DataStep) -> data.Data:
+    def load(self, step: DataStep) -> data.Data:
         if step.key not in self._data:
             self.reporter.step(f"load {step.config.name}", 0.0)
             hooks = registry.bind("datasets", step.config.component)
             assert step.facts is not None
-            splits = hooks.load(files=step.files)
-            self._data[step.key] = data.on_device(step.facts, splits, self.device, step.config.name)
+            splits, name = hooks.load(files=step.files), step.config.name
+            settle = partial(composition.settled, self.artifacts, step.key, name, fresh=self.fresh)
+            self._data[step.key] = data.on_device(step.facts, splits, self.device, name, settle)
         return self._data[step.key]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any
 
-from harness import coercion, config, layers, registry
-from harness.errors import unknown
+from harness import coercion, config, layers, locating, registry
+from harness.errors import BenchError, unknown
 from harness.recipe import Recipe
 from harness.report.columns import columns
-from harness.types import KINDS
+from harness.types import KINDS, Facts
 
 SECTIONS = (*KINDS, "matrices", "profiles")
 
@@ -28,14 +29,22 @@ def listing(kind: str | None, profile: str, path: str | None) -> str:
     return "\n\n".join([*parts, *(f"note: {clash}" for clash in registry.clashes())])
 
 
-def description(kind: str, name: str, profile: str, path: str | None, settings: Sequence[str]) -> str:
-    """Docstring, source, and each parameter with type, default and the value that this configuration gives it."""
-    if kind not in KINDS:
-        raise unknown("bench info", kind, KINDS)
-    tables = layers.with_settings(layers.profiled(layers.read(path), profile), settings)
-    if name not in layers.available(tables, kind):
-        raise unknown(kind, name, layers.available(tables, kind))
-    made = config.configure(tables, kind, name)
+def description(
+    kind: str,
+    name: str,
+    profile: str,
+    path: str | None,
+    settings: Sequence[str],
+    *,
+    data: Sequence[str] = (),
+    artifacts: str = "artifacts",
+) -> str:
+    """Docstring, source, and each parameter with type, default and the value that this configuration gives it.
+
+    Of a data set also what its splits are made of, where it is at hand: in the folders of ``data`` and those that are
+    always searched.
+    """
+    made = _configured(kind, name, profile, path, settings)
     if isinstance(made, config.AttackConfig) and made.members:
         return _ensemble(made, profile)
     found = registry.find(kind, made.component_name)
@@ -60,8 +69,43 @@ def description(kind: str, name: str, profile: str, path: str | None, settings: 
     if isinstance(made, config.DefenseConfig) and made.training:
         lines += ["", _changes("training", made.training)]
     if kind == "datasets":
-        lines += ["", *_facts(component)]
+        lines += ["", *_facts(made, data, artifacts)]
     return "\n".join(lines)
+
+
+def figures(
+    kind: str,
+    name: str,
+    profile: str,
+    path: str | None,
+    settings: Sequence[str],
+    *,
+    data: Sequence[str] = (),
+    artifacts: str = "artifacts",
+    out: Path,
+) -> list[Path]:
+    """The files of figures drawn of a data set. Raises BenchError where it is not at hand or matplotlib is missing."""
+    from harness.report import splits
+
+    made = _configured(kind, name, profile, path, settings)
+    if kind != "datasets":
+        raise BenchError(f"--figures: {kind} have no figures; bench info datasets NAME --figures draws a data set")
+    if made.fault:
+        raise BenchError(made.fault)
+    splits.check_drawing()
+    found = splits.contents(made, data, artifacts)
+    if found is None:
+        raise BenchError(f"dataset {name}: {_not_at_hand(data)}")
+    return splits.draw(found, out)
+
+
+def _configured(kind: str, name: str, profile: str, path: str | None, settings: Sequence[str]) -> config.Configured:
+    if kind not in KINDS:
+        raise unknown("bench info", kind, KINDS)
+    tables = layers.with_settings(layers.profiled(layers.read(path), profile), settings)
+    if name not in layers.available(tables, kind):
+        raise unknown(kind, name, layers.available(tables, kind))
+    return config.configure(tables, kind, name)
 
 
 def _ensemble(made: config.AttackConfig, profile: str) -> str:
@@ -134,12 +178,38 @@ def _changes(table: str, values: Mapping[str, Any]) -> str:
     return f"{table} = " + ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _facts(component: Any) -> list[str]:
-    facts = registry.bind("datasets", component).facts()
+def _facts(made: config.Configured, data: Sequence[str], artifacts: str) -> list[str]:
+    """What a data set states, and what its splits are made of; in place of what cannot be told, why and what to do."""
+    try:
+        facts = registry.bind("datasets", made.component).facts()
+        return [*_stated(facts), "", *_splits(made, data, artifacts)]
+    except BenchError as error:
+        return [f"data: {error}"]
+
+
+def _stated(facts: Facts) -> list[str]:
     sizes = ", ".join(f"{split} {count}" for split, count in facts.sizes.items())
+    groups = f" in {len(set(facts.groups))} groups" if facts.groups else ""
     return [
-        f"images {facts.shape[0]} x {facts.shape[1]} x {facts.shape[2]}, {len(facts.classes)} classes, {sizes}",
+        f"images {facts.shape[0]} x {facts.shape[1]} x {facts.shape[2]}, {len(facts.classes)} classes{groups}, {sizes}",
         f"source: {facts.source}",
         f"licence: {facts.licence}",
         f"citation: {facts.citation}",
     ]
+
+
+def _splits(made: config.Configured, data: Sequence[str], artifacts: str) -> list[str]:
+    from harness.report import splits
+
+    try:
+        found = splits.contents(made, data, artifacts)
+    except BenchError as error:
+        return [f"data: {error}"]
+    return splits.lines(found) if found else [f"data: {_not_at_hand(data)}"]
+
+
+def _not_at_hand(data: Sequence[str]) -> str:
+    return (
+        f"not found in {', '.join(map(str, locating.roots(data)))}; bench run downloads it where it can, or name the "
+        "folder that holds it with --data PATH or BENCH_DATA"
+    )

@@ -14,6 +14,12 @@ EXPLANATIONS: Mapping[str, str] = {
         "The attack proposed pixels outside [0, 1], which no image has; they were cut off before judging. "
         "Let the attack clip its images, and look for a normalisation that was applied twice."
     ),
+    "normalised_domain": (
+        "The attack was handed images after normalisation and clamped them to [0, 1], which destroys them: what is "
+        "measured is the damage of that cut and not an attack of the stated eps, and a model hardened on such images "
+        "has learnt to read them instead of real ones. "
+        "Leave `domain` at pixels, which puts the normalisation inside the model."
+    ),
     "unchanged": (
         "The attack handed back images equal to the clean ones, so these samples were never attacked and count as "
         "robust without having been tried. Read nothing into the number before the attack moves them: look at its step "

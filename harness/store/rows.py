@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 INTEGERS = ("label", "clean_prediction", "prediction")
 FLOATS = ("linf", "l2", "forwards", "backwards", "proposal_size")
-OPTIONAL_INTEGERS = ("quantised_prediction", "target", "proposal_prediction")
-OPTIONAL_FLOATS = ("l1", "zero_gradients")
+OPTIONAL_INTEGERS = ("quantised_prediction", "target", "proposal_prediction", "label_rank")
+OPTIONAL_FLOATS = ("l1", "zero_gradients", "confidence")
 
 
 def to_json(value: Any) -> str:

@@ -164,6 +164,8 @@ outcomes = Table(
     Column("quantised_prediction", BigInteger),
     Column("target", BigInteger),
     Column("proposal_prediction", BigInteger),
+    Column("confidence", Double),
+    Column("label_rank", BigInteger),
     sqlite_with_rowid=False,
 )
 

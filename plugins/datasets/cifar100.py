@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from harness import locating, splitting
 from harness.errors import BenchError
-from harness.hookspecs import hookimpl
+from harness.hookspecs import ADDED_LATER, hookimpl
 from harness.types import Facts, Split
+from plugins.datasets import official
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,14 +55,16 @@ _TRAIN, _TEST = 50_000, 10_000
 class CIFAR100:
     """CIFAR-100 as torchvision reads it, images (3, 32, 32), the official test split.
 
-    validation: share of the training images held out at random (0.1: 45,000 / 5,000). split_seed: its seed.
-    labels: the 100 classes ("fine") or the 20 super-classes ("coarse"). Ids are positions in the official training
-    file for train and validation, and in the official test file for test: each of the two counts from 0.
+    validation: share of the training images held out at random (0.1: 45,000 / 5,000), with ``stratified`` the same
+    number of each of the 100 classes. split_seed: its seed. labels: the 100 classes ("fine") or the 20 super-classes
+    ("coarse"). Ids are positions in the official training file for train and validation, and in the official test
+    file for test: each of the two counts from 0.
     """
 
     validation: float = 0.1
     split_seed: int = 0
     labels: Literal["fine", "coarse"] = "fine"
+    stratified: bool = field(default=False, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         if self.labels not in ("fine", "coarse"):
@@ -71,11 +74,10 @@ class CIFAR100:
 
     @hookimpl
     def facts(self) -> Facts:
-        validation = splitting.share_of(_TRAIN, self.validation)
         return Facts(
             shape=(3, 32, 32),
             classes=FINE if self.labels == "fine" else COARSE,
-            sizes={"train": _TRAIN - validation, "validation": validation, "test": _TEST},
+            sizes=official.sizes(_TRAIN, _TEST, self.validation),
             licence="none stated by the authors; research use",
             citation="A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images. "
             "Technical report, University of Toronto, 2009.",
@@ -85,11 +87,7 @@ class CIFAR100:
 
     @hookimpl
     def locate(self, roots: Sequence[Path]) -> Sequence[Path] | None:
-        for folder in locating.candidates(roots, _FOLDER):
-            files = [folder / name for name in _FILES]
-            if all(file.is_file() for file in files):
-                return files
-        return None
+        return official.find(roots, _FOLDER, _FILES)
 
     @hookimpl
     def download(self, root: Path) -> None:
@@ -102,29 +100,12 @@ class CIFAR100:
 
     @hookimpl
     def load(self, files: Sequence[Path]) -> Mapping[str, Split]:
-        import numpy as np
         from torchvision import datasets
 
-        folder = files[0].parent
-        try:
-            # Both check the md5 of every file before they unpickle one.
-            parts = [datasets.CIFAR100(folder.parent, train=train) for train in (True, False)]
-        except RuntimeError as error:
-            raise _damaged(folder) from error
-        train, test = (
-            Split(
-                np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)),  # (N, 3, 32, 32)
-                self._number(np.asarray(part.targets, dtype=np.int64)),
-                np.arange(len(part), dtype=np.int64),
-            )
-            for part in parts
-        )
-        kept, held = splitting.hold_out(_TRAIN, splitting.share_of(_TRAIN, self.validation), self.split_seed)
-        return {
-            "train": splitting.take(train, kept),
-            "validation": splitting.take(train, held),
-            "test": test,
-        }
+        train, test = official.read_cifar("cifar100", datasets.CIFAR100, files[0].parent, _FILES)
+        strata = train.labels if self.stratified else None  # the 100 classes, so that both labels have the same splits
+        train, test = (part._replace(labels=self._number(part.labels)) for part in (train, test))
+        return official.split(train, test, self.validation, self.split_seed, strata)
 
     def _number(self, fine: NDArray[np.int64]) -> NDArray[np.int64]:
         import numpy as np
@@ -132,16 +113,3 @@ class CIFAR100:
         if self.labels == "fine":
             return fine
         return np.asarray([COARSE.index(group) for group in GROUPS], dtype=np.int64)[fine]
-
-
-def _damaged(folder: Path) -> BenchError:
-    from torchvision import datasets
-    from torchvision.datasets.utils import check_integrity
-
-    kind = datasets.CIFAR100
-    sums = dict([*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])])
-    bad = [str(folder / name) for name in _FILES if not check_integrity(folder / name, sums[name])]
-    return BenchError(
-        f"cifar100: {', '.join(bad) or folder} is damaged (wrong md5); delete the folder {folder} "
-        f"and run again to download it, or unpack {_URL} in its place"
-    )

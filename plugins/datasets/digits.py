@@ -5,14 +5,15 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import splitting
 from harness.errors import BenchError
-from harness.hookspecs import hookimpl
+from harness.hookspecs import ADDED_LATER, hookimpl
 from harness.types import Facts, Split
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Digits:
     """scikit-learn's ``load_digits``: grey images (1, 8, 8), values 0 to 16 scaled to 0 to 255 and rounded.
 
     classes: the digits kept, renumbered from 0 in this order; empty for all ten. train: at most so many training
-    images, taken from the classes in turn. validation, test: shares of all images, stratified by class.
+    images, taken from the classes in turn. validation, test: shares of all images, with ``stratified`` of each class.
     split_seed: seed of the splits. Ids are row numbers in ``load_digits``.
     """
 
@@ -37,6 +38,7 @@ class Digits:
     validation: float = 0.1
     test: float = 0.25
     split_seed: int = 0
+    stratified: bool = field(default=True, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         if len(set(self._digits)) != len(self._digits) or not set(self._digits) <= set(range(10)):
@@ -86,8 +88,9 @@ class Digits:
         everything = Split(images, number[rows[ids, 64]], ids)
 
         sizes = self._sizes
-        rest, test = splitting.hold_out_stratified(everything.labels, sizes["test"], self.split_seed)
-        kept, held = splitting.hold_out_stratified(everything.labels[rest], sizes["validation"], self.split_seed)
+        hold_out = partial(splitting.held_out, seed=self.split_seed, stratified=self.stratified)
+        rest, test = hold_out(everything.labels, sizes["test"])
+        kept, held = hold_out(everything.labels[rest], sizes["validation"])
         train = rest[kept]
         capped = splitting.first_of_each_class(everything.labels[train], sizes["train"], self.split_seed)
         chosen = {"train": train[capped], "validation": rest[held], "test": test}

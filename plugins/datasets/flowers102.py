@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,9 @@ from harness import locating
 from harness.errors import BenchError
 from harness.hookspecs import hookimpl
 from harness.types import Facts, Split
+from plugins.datasets.squares import square
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from PIL import Image
 
 # As torchvision.datasets.Flowers102.classes has them, number 0 first; here so that planning need not import it.
@@ -50,7 +50,8 @@ class Flowers102:
     """Flowers-102 in its official splits, 1,020 / 1,020 / 6,149, as square images (3, size, size).
 
     size: the short side is resized to it (Pillow's bicubic filter, antialiased) and the middle cut out, the same
-    pixels as torchvision's Resize and CenterCrop give on Pillow images. Ids are the image numbers, 1 to 8,189.
+    pixels as torchvision's Resize and CenterCrop give on Pillow images. Ids are the image numbers, 1 to 8,189. The
+    official training split has ten images of each class and the test split 20 to 238, so no split is drawn here.
     """
 
     size: int = 64
@@ -100,12 +101,12 @@ class Flowers102:
         from scipy.io import loadmat
         from torchvision import datasets
 
-        folder = files[0].parent
+        folder, transform = files[0].parent, partial(square, size=self.size)
         splits = {}
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
             for name, (official, key) in _SPLITS.items():
                 try:
-                    source = datasets.Flowers102(folder.parent, official, transform=self._square, loader=_open)
+                    source = datasets.Flowers102(folder.parent, official, transform=transform, loader=_open)
                 except RuntimeError as error:
                     raise _damaged(folder) from error
                 # Pillow decodes and resizes without holding the interpreter's lock.
@@ -113,20 +114,6 @@ class Flowers102:
                 ids = loadmat(folder / "setid.mat", squeeze_me=True)[key]
                 splits[name] = Split(np.stack(images), np.asarray(labels, dtype=np.int64), ids.astype(np.int64))
         return splits
-
-    def _square(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Pixels uint8 (3, size, size)."""
-        import numpy as np
-        from PIL import Image
-
-        width, height = image.size
-        short = min(width, height)
-        if short != self.size:
-            width, height = int(self.size * width / short), int(self.size * height / short)
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
-        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        image = image.crop((left, top, left + self.size, top + self.size))
-        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
 def _open(path: str | Path) -> Image.Image:

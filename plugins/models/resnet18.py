@@ -38,4 +38,4 @@ class ResNet18:
         module = Normalised(network, preparation.mean, preparation.std)
         if self.weights:
             transfer(module, read(self.weights), len(facts.classes), f"weights {self.weights}")
-        return module
+        return module.eval()

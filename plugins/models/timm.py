@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import BenchError, unknown
 from harness.hookspecs import hookimpl
@@ -14,6 +14,8 @@ from harness.types import Preparation
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from plugins.networks import Crop
 
 
 GEOMETRY = ("patch_size", "embed_dim", "depth", "num_heads", "drop_rate")
@@ -28,6 +30,8 @@ class Timm:
     size for pretrained weights, else the data's); images are resized inside the model. patch_size, embed_dim, depth,
     num_heads, drop_rate: as timm's vision transformers take them, left out for architectures that do not; None leaves
     timm's value.
+    preprocessing: "whole" shows pretrained networks the whole image, stretched bilinearly; "own" resizes and crops as
+    timm does where it evaluates the weights. Images of the network's size are left as they are by both.
     Pretrained networks are normalised by their own mean and standard deviation, others by the data's.
     """
 
@@ -40,6 +44,7 @@ class Timm:
     depth: int | None = None
     num_heads: int | None = None
     drop_rate: float | None = None
+    preprocessing: Literal["whole", "own"] = "whole"
 
     @hookimpl
     def sources(self) -> Sequence[Path]:
@@ -47,22 +52,43 @@ class Timm:
 
     @hookimpl
     def build(self, preparation: Preparation) -> nn.Module:
-        from plugins.networks import Normalised
+        from plugins.networks import Normalised, tried
 
         facts, own = preparation.facts, self._config()
-        pretrained = bool(self.pretrained or self.weights)
-        size = self.image_size or (own.input_size[-1] if pretrained else facts.shape[-1])
-        network = self._network(facts.shape[0], len(facts.classes), size)
-        mean, std = (own.mean, own.std) if pretrained else (preparation.mean, preparation.std)
-        if len(mean) != facts.shape[0]:
+        channels = facts.shape[0]
+        if not (self.pretrained or self.weights):
+            size, crop, mean, std = self.image_size or facts.shape[-1], None, preparation.mean, preparation.std
+        else:
+            size = self.image_size or own.input_size[-1]
+            crop, mean, std = self._crop(own, size), own.mean, own.std
+            channels = len(mean) if channels == 1 else channels  # grey images are seen that many times
+        if len(mean) != channels:
             raise BenchError(
-                f"model {self.architecture}: pretrained on {len(mean)} channels, the data has {facts.shape[0]}; "
-                "choose a data set with as many, or pretrained = false"
+                f"model {self.architecture}: pretrained on {len(mean)} channels, the data has {channels}; "
+                "choose a data set with as many or with one, or pretrained = false"
             )
-        return Normalised(network, mean, std, (size, size))
+        network = self._network(channels, len(facts.classes), size)
+        module = Normalised(network, mean, std, (size, size), crop)
+        advice = f"set image_size, for example to {own.input_size[-1]}, or choose another architecture"
+        return tried(module, self.architecture, facts.shape, len(facts.classes), advice)
+
+    def _crop(self, own: Any, size: int) -> Crop | None:
+        """What timm's own evaluation does to an image: ``timm.data.create_transform``."""
+        from plugins.networks import Crop
+
+        if self.preprocessing == "whole":
+            return None
+        resize = math.floor(size / (own.crop_pct or 0.875))
+        if own.crop_mode == "border" or resize < size:
+            raise BenchError(
+                f"model {self.architecture}: timm pads images for it, which preprocessing = own cannot; "
+                "set preprocessing = whole"
+            )
+        return Crop((resize, resize) if own.crop_mode == "squash" else resize, own.interpolation)
 
     def _network(self, channels: int, classes: int, size: int) -> nn.Module:
         from harness.weights import read
+        from plugins.networks import one_line
 
         file = self.weights or (str(self._hub_file()) if self.pretrained else "")
         given: dict[str, Any] = {name: getattr(self, name) for name in GEOMETRY if getattr(self, name) is not None}
@@ -81,9 +107,8 @@ class Timm:
                 _check_names(network, tensors)
             return network
         except (RuntimeError, TypeError, ValueError, AssertionError, KeyError) as error:
-            first = " ".join(str(error).split())[:300]
             origin = f"weights {file} do not fit" if file else "cannot be built"
-            raise BenchError(f"model {self.architecture}: {origin}: {first}") from error
+            raise BenchError(f"model {self.architecture}: {origin}: {one_line(error)}") from error
 
     def _config(self) -> Any:
         import timm
@@ -94,27 +119,13 @@ class Timm:
 
     def _hub_file(self) -> Path:
         """The hub's weights in the local cache, fetched if need be. Raises BenchError saying what to get."""
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.utils import logging
+        from plugins import hub
 
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its own lines about retries would stand before the one that helps
         config = self._config()
         name, file = config.hf_hub_id, config.hf_hub_filename or "model.safetensors"
         if not name:
             raise BenchError(f"model {self.architecture}: timm has no pretrained weights for it; set weights = PATH")
-        try:
-            return _fetch(hf_hub_download, name, file)
-        except Exception as error:
-            raise BenchError(
-                f"model {self.architecture}: weights {name} are not in the local cache and could not be downloaded "
-                f"({type(error).__name__}); fetch https://huggingface.co/{name}/resolve/main/{file} and give it as "
-                f"`--set models.NAME.weights=PATH`"
-            ) from error
-
-
-@functools.cache
-def _fetch(download: Any, name: str, file: str) -> Path:
-    return Path(download(name, file))
+        return hub.huggingface(self.architecture, name, file, "give it as `--set models.NAME.weights=PATH`")
 
 
 def _check_names(network: nn.Module, names: Collection[str]) -> None:

@@ -38,6 +38,17 @@ SMALLER: dict[tuple[str, str], dict[str, Any]] = {
         "depth": 1,
         "num_heads": 2,
     },
+    ("models", "vit"): {"size": "tiny", "patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2},
+    ("models", "torchvision"): {"architecture": "shufflenet_v2_x0_5"},
+    ("models", "transformers"): {
+        "overrides": {
+            "patch_size": 4,
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+        }
+    },
     ("models", "resnet18"): {"width": 1 / 16},
     ("attacks", "square"): {"queries": 60},
     ("attacks", "apgd_ce"): {"steps": 20},
@@ -303,7 +314,9 @@ def outcomes() -> list[Outcome]:
     passes = generator.integers(1, 9, 40).astype(float)
     random = Outcome(np.arange(40), label, clean, attacked, sizes, sizes * 3, passes, passes, sizes, seconds=0.5)
     classes = dict.fromkeys(("quantised_prediction", "proposal_prediction", "target"), attacked)
-    random = dataclasses.replace(random, l1=sizes * 9, zero_gradients=sizes, **classes)
+    ranks = generator.integers(1, CLASSES + 1, 40)
+    optional = {"l1": sizes * 9, "zero_gradients": sizes, "confidence": sizes, "label_rank": ranks}
+    random = dataclasses.replace(random, **optional, **classes)
     one = Outcome(*(getattr(random, field.name)[:1] for field in dataclasses.fields(random)[:9]))
     never = dataclasses.replace(random, clean_prediction=(label + 1) % CLASSES, prediction=(label + 1) % CLASSES)
     return [random, one, never]
@@ -314,7 +327,8 @@ def test_a_metric_gives_a_finite_score_inside_its_interval_or_none(kind: str, na
     component, hooks = made(kind, name)
     assert component.unit
     assert component.higher_is_better in (True, False, None)
-    scores = [hooks.measure(outcome=outcome) for outcome in outcomes()]
+    facts = FACTS._replace(groups=tuple("ab"[k % 2] for k in range(CLASSES)))
+    scores = [hooks.measure(outcome=outcome, facts=facts) for outcome in outcomes()]
     assert scores[0] is not None
     for score, outcome in zip(scores, outcomes(), strict=True):
         if score is None:

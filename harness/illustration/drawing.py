@@ -1,0 +1,123 @@
+"""``bench figures``: finds the finished cells of a request and writes their figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.artifacts import Artifacts
+from harness.errors import BenchError, unknown
+from harness.figures.library import library
+from harness.types import Status
+
+if TYPE_CHECKING:
+    from harness.executors.local import Local
+    from harness.illustration.book import Book, Page
+    from harness.run import Places, Prospect
+
+STORED = {
+    "overview": "overviews",
+    "confusion": "confusions",
+    "classes": "class_accuracies",
+    "superclasses": "superclass_accuracies",
+    "reliability": "reliabilities",
+    "training": "trainings",
+    "eps": "eps_curves",
+}
+MODELLED = {"gallery": "galleries", "saliency": "saliencies", "landscape": "landscapes"}
+KINDS = (*STORED, *MODELLED)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which figures: kinds (all where there are none), samples of a gallery, classes of saliency panels, references."""
+
+    kinds: Sequence[str] = ()
+    samples: int = 10
+    classes: Sequence[str] = ()
+    references: Mapping[str, dict[str, dict[str, float]]] | None = None
+
+    def __post_init__(self) -> None:
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise unknown("--kind", kind, KINDS)
+        if self.samples < 1:
+            raise BenchError(f"--samples: got {self.samples}; 1 or more images are needed")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The files written, and what could not be drawn and why."""
+
+    files: Sequence[Path]
+    notes: Sequence[str]
+
+
+def draw(found: Prospect, places: Places, wanted: Wanted, out: Path, told: Callable[[str], None]) -> Drawn:
+    """Writes every figure that finished cells allow, PNG and PDF, and names each as it is written.
+
+    Raises BenchError where nothing is finished, for a class that no data set has, and where matplotlib is missing.
+    """
+    library("matplotlib")
+    from harness.figures.style import save
+    from harness.illustration.book import Book
+    from harness.store.store import open_store
+
+    done = {key for key, state in found.states.items() if state.status is Status.OK}
+    cells = list({cell.key: cell for cell in found.plan.cells if cell.key in done}.values())
+    if not cells:
+        raise BenchError(
+            f"none of the {len(found.plan.cells)} cells of this request is finished in {places.store}; "
+            "give bench run the same options first"
+        )
+    _check_classes(found, wanted.classes)
+    files: list[Path] = []
+    with open_store(places.store) as store:
+        book = Book(found.plan, cells, store, Artifacts(Path(places.artifacts)), dict(wanted.references or {}))
+        for page in _pages(found, book, wanted):
+            written = save(page.figure, out, page.name)
+            files += written
+            told(", ".join(map(str, written)))
+    return Drawn(files, book.notes)
+
+
+def _pages(found: Prospect, book: Book, wanted: Wanted) -> Iterator[Page]:
+    from harness.illustration import stored
+
+    kinds = wanted.kinds or KINDS
+    for kind, name in STORED.items():
+        if kind in kinds:
+            yield from getattr(stored, name)(book)
+    chosen = {kind: name for kind, name in MODELLED.items() if kind in kinds}
+    if not chosen:
+        return
+    if found.plan.request.run.domain != "pixels":
+        book.note(f"{', '.join(chosen)}: drawn of pixels only; leave --domain out")
+        return
+    from harness.illustration import modelled
+
+    laboratory = modelled.Laboratory(book, _executor(found, book), wanted.samples, wanted.classes)
+    for name in chosen.values():
+        yield from getattr(modelled, name)(laboratory)
+
+
+def _executor(found: Prospect, book: Book) -> Local:
+    import torch
+
+    from harness import devices
+    from harness.executors.local import Local
+    from harness.progress import choose
+
+    request = found.plan.request
+    torch.set_num_threads(request.run.threads or devices.cores())
+    quiet, device = choose(quiet=True), torch.device(found.device)
+    return Local("", book.store, book.artifacts, quiet, found.estimate, device, request.run, request.metrics)
+
+
+def _check_classes(found: Prospect, classes: Sequence[str]) -> None:
+    known = {name for step in found.plan.data if step.facts for name in step.facts.classes}
+    for name in classes:
+        if name not in known:
+            raise unknown("--classes", name, sorted(known))
