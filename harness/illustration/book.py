@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.artifacts import Artifacts
 from harness.plan import CellStep, HardenStep, Plan, TrainingStep
+from harness.report.layout import Reference
 from harness.statistics import rate
 from harness.store.store import Store
 from harness.types import Facts, Outcome, Score
@@ -37,7 +38,7 @@ class Book:
     cells: Sequence[CellStep]
     store: Store
     artifacts: Artifacts
-    references: dict[str, dict[str, dict[str, float]]]
+    references: Reference
     notes: list[str] = field(default_factory=list)
     _outcomes: dict[str, Outcome] = field(default_factory=dict)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.artifacts import Artifacts
 from harness.errors import BenchError, unknown
 from harness.figures.library import library
+from harness.report.layout import Reference
 from harness.types import Status
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Wanted:
     kinds: Sequence[str] = ()
     samples: int = 10
     classes: Sequence[str] = ()
-    references: Mapping[str, dict[str, dict[str, float]]] | None = None
+    references: Reference | None = None
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
@@ -75,7 +76,7 @@ def draw(found: Prospect, places: Places, wanted: Wanted, out: Path, told: Calla
     _check_classes(found, wanted.classes)
     files: list[Path] = []
     with open_store(places.store) as store:
-        book = Book(found.plan, cells, store, Artifacts(Path(places.artifacts)), dict(wanted.references or {}))
+        book = Book(found.plan, cells, store, Artifacts(Path(places.artifacts)), wanted.references or {})
         for page in _pages(found, book, wanted):
             written = save(page.figure, out, page.name)
             files += written
