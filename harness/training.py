@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,6 +82,8 @@ def train(training: Training) -> tuple[Tensors, list[dict[str, float]]]:
     The best epoch is the one of highest validation accuracy, the earliest of equals. Raises Diverged, a BenchError,
     when the loss is not a number or explodes (``divergence``); the checkpoint of the last good epoch is then left.
     """
+    if training.recipe.channels_last and not _may_be_channels_last(training.module):
+        training = replace(training, recipe=replace(training.recipe, channels_last=False))
     recipe, module = training.recipe, training.module
     if recipe.epochs == 0:
         return state_of(module), []
@@ -102,6 +104,16 @@ def train(training: Training) -> tuple[Tensors, list[dict[str, float]]]:
             training.on_epoch(telemetry)
     module.load_state_dict(learner.best)
     return learner.best, loop.history
+
+
+def _may_be_channels_last(module: nn.Module) -> bool:
+    """Not where torch 2.15 on the CPU writes outside of its memory.
+
+    That is in the weights' gradient of a 1 x 1 convolution with a stride and fewer than 8 input channels, in channels
+    last: the process dies.
+    """
+    convolutions = (part for part in module.modules() if isinstance(part, nn.Conv2d))
+    return not any(c.in_channels < 8 and set(c.kernel_size) == {1} and max(c.stride) > 1 for c in convolutions)
 
 
 def plain_objective(problem: ModelProblem, batch: Batch, random: SampleRandom) -> Tensor:

@@ -30,9 +30,10 @@ from harness.errors import BenchError
 from harness.hookspecs import hookimpl
 from harness.randomness import SampleRandom
 from harness.recipe import Recipe
-from harness.training import Epoch, Training, plain_objective, train
-from harness.types import Batch, Threat
+from harness.training import Epoch, Training, _may_be_channels_last, plain_objective, train
+from harness.types import Batch, Preparation, Threat
 from plugins.attacks.pgd import PGD
+from plugins.models.resnet18 import ResNet18
 
 torch.set_num_threads(1)
 
@@ -826,3 +827,17 @@ def test_a_fit_that_diverges_fails_with_its_reason_and_so_do_its_cells(
     assert re.search(r"training diverged in epoch 1: .*lower training\.lr", fit["reason"])
     assert fit["reason"] in ended.stderr + ended.stdout
     assert fit["history"] == []
+
+
+def test_a_network_that_torch_cannot_train_in_channels_last_is_trained_in_the_plain_order(tmp_path: Path) -> None:
+    """In channels last the process dies of a damaged heap, which no test could tell of."""
+    narrow, wide = ResNet18(width=1 / 16), ResNet18(width=1 / 8)
+    preparation = Preparation(digits().facts, (0.5,), (0.5,))
+    for component, safe in ((narrow, False), (wide, True)):
+        module = component.build(preparation=preparation)
+        assert _may_be_channels_last(module) is safe
+    module = narrow.build(preparation=preparation)
+    images = digits().splits["train"].limited(64)
+    train(Training(module, Recipe(epochs=1, batch_size=32), images, images, 0, tmp_path / "c", plain_objective, 64))
+    orders = [p.is_contiguous() for p in module.parameters() if p.ndim == 4]
+    assert all(orders)
