@@ -103,7 +103,7 @@ def run(
         bool, typer.Option("--json", help="Print one JSON object at the end, progress to stderr.")
     ] = False,
 ) -> None:
-    """Run the cells of a matrix that have no result yet: train, defend, attack, judge, store."""
+    """Run what has no result yet: train, defend, attack, judge, store."""
     from harness import run as flow
     from harness.config import Options
     from harness.progress import choose
@@ -175,7 +175,10 @@ def table(
     registry: Registry = None,
     rows: Annotated[int, typer.Option("--rows", metavar="N", help="Models shown by the rich format; 0: all.")] = 100,
 ) -> None:
-    """Print the leaderboard: a row a model, a group of columns a defense, a column an attack."""
+    """Print the leaderboard: a row a model, a column an attack.
+
+    Columns are grouped by defense.
+    """
     import shutil
 
     from harness.report.against import check_metric, compare_with
@@ -237,7 +240,7 @@ def show(
     seed: OfSeed = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Tell everything about one cell: how it was made, what was measured, what the doubts mean."""
+    """Tell everything about one cell, and what its doubts mean."""
     from harness.report.selecting import select
     from harness.report.showing import as_json as to_json
     from harness.report.showing import as_text, gather
@@ -278,7 +281,10 @@ def info(
     ] = False,
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where --figures writes.")] = "figures",
 ) -> None:
-    """Tell everything about one component: parameters, types, defaults, values, source; of a data set what is in it."""
+    """Tell everything about one component, and what is in a data set.
+
+    Its parameters with types, defaults and values, and where it comes from.
+    """
     from pathlib import Path
 
     from harness.report import catalogue
@@ -298,15 +304,19 @@ def figures(
     models: Annotated[
         str | None, typer.Option("--models", "--model", metavar="A,B", help="Models, instead of the matrix's.")
     ] = None,
-    attacks: Annotated[str | None, typer.Option("--attacks", metavar="A,B", help="Attacks.")] = None,
-    defenses: Annotated[str | None, typer.Option("--defenses", metavar="A,B", help="Defenses.")] = None,
+    attacks: Annotated[
+        str | None, typer.Option("--attacks", metavar="A,B", help="Attacks, instead of the matrix's.")
+    ] = None,
+    defenses: Annotated[
+        str | None, typer.Option("--defenses", metavar="A,B", help="Defenses, instead of the matrix's.")
+    ] = None,
     kind: Annotated[
         str | None,
         typer.Option(
             "--kind",
             metavar="A,B",
             help="overview, confusion, classes, superclasses, reliability, training, eps (of stored results); "
-            "gallery, saliency, landscape (of weights too). All of them where it is left out.",
+            "gallery, saliency, landscape (these need weights). All of them unless given.",
         ),
     ] = None,
     out: Annotated[
@@ -314,32 +324,41 @@ def figures(
     ] = "figures",
     samples: Annotated[int, typer.Option("--samples", metavar="N", help="Images in a gallery.")] = 10,
     classes: Annotated[
-        str | None, typer.Option("--classes", metavar="A,B", help="Classes in saliency panels; else three.")
+        str | None, typer.Option("--classes", metavar="A,B", help="Classes of saliency maps, by name; else three.")
     ] = None,
     reference: Annotated[
-        str | None, typer.Option("--reference", metavar="NAME", help="Published values to mark in the overview.")
+        str | None,
+        typer.Option("--reference", metavar="NAME", help="Published values to mark in the overview, e.g. report."),
     ] = None,
-    eps: Annotated[str | None, typer.Option("--eps", metavar="E,F", help="Attack budgets of the run.")] = None,
-    norm: Annotated[str | None, typer.Option("--norm", metavar="NORM", help="Linf, L2 or L1.")] = None,
-    severity: Annotated[
-        str | None, typer.Option("--severity", metavar="S,T", help="Severities of corruptions.")
+    eps: Annotated[str | None, typer.Option("--eps", metavar="E,F", help="Budgets of the run.")] = None,
+    norm: Annotated[str | None, typer.Option("--norm", metavar="NORM", help="Norm of the run.")] = None,
+    severity: Annotated[str | None, typer.Option("--severity", metavar="S,T", help="Severities of the run.")] = None,
+    surrogate: Annotated[str | None, typer.Option("--surrogate", metavar="MODEL", help="Surrogate of the run.")] = None,
+    transfer: Annotated[bool, typer.Option("--transfer", help="The run had this option.")] = False,
+    query_budget: Annotated[
+        str | None, typer.Option("--query-budget", metavar="N", help="Query budget of the run.")
     ] = None,
-    final_iterate: Annotated[bool, typer.Option("--final-iterate", help="Of a run with this option.")] = False,
+    final_iterate: Annotated[bool, typer.Option("--final-iterate", help="The run had this option.")] = False,
+    precision: Annotated[str | None, typer.Option("--precision", metavar="TYPE", help="Precision of the run.")] = None,
     domain: Annotated[str | None, typer.Option("--domain", metavar="DOMAIN", help="Domain of the run.")] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", metavar="0,1", help="Seeds of the run.")] = None,
     limit: Annotated[str | None, typer.Option("--limit", metavar="N", help="Test samples of the run.")] = None,
     settings: Set = None,
     data: Data = None,
     device: Annotated[
-        str | None, typer.Option("--device", metavar="DEVICE", help="For kinds that use weights.")
+        str | None,
+        typer.Option("--device", metavar="DEVICE", help="For kinds that need weights: auto, cpu, cuda or mps."),
     ] = None,
     store: StorePlace = "results.db",
     artifacts: Annotated[
-        str, typer.Option("--artifacts", metavar="PATH", help="Folder of weights and checkpoints.")
+        str, typer.Option("--artifacts", metavar="PATH", help="Folder of weights and of what figures were made of.")
     ] = "artifacts",
     registry: Registry = None,
 ) -> None:
-    """Draw figures of finished cells, as PNG and PDF. Options that decide what was run are those of that run."""
+    """Draw finished cells, as PNG and PDF.
+
+    Give the options of the run: what of it is finished is drawn, and no cell is run for it.
+    """
     from pathlib import Path
 
     from harness import run as flow
@@ -363,8 +382,12 @@ def figures(
         seeds=seeds,
         limit=limit,
         severity=severity,
-        domain=domain,
+        surrogate=surrogate,
+        transfer=transfer,
+        query_budget=query_budget,
         final_iterate=final_iterate,
+        precision=precision,
+        domain=domain,
         device=device,
         settings=settings or (),
         registry=registry,

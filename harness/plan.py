@@ -388,7 +388,7 @@ def data_step(config: Configured, roots: Sequence[Path], *, download: bool) -> D
     if files is None:
         raise BenchError(
             f"dataset {config.name}: not found in {', '.join(map(str, roots))}; get it from {hooks.facts().source} and "
-            "name the folder that holds it with --data PATH or BENCH_DATA (without --dry-run the download is tried)"
+            "name the folder that holds it with --data PATH or BENCH_DATA (bench run tries the download)"
         )
     document["digest"] = locating.digest(files)
     return DataStep(key_of(document), document, config, tuple(files), hooks.facts())
