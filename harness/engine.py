@@ -171,9 +171,13 @@ class Engine:
             self._ready.put(rest)
 
     def _image(self, group: Standing) -> Tensor:
-        threat = self.assault.reach
+        threat, x, x_adv = self.assault.reach, group.batch.x, group.state["x_adv"]
         assert threat is not None
-        return threat.project(group.state["x_adv"], group.batch.x)
+        image = threat.project(x_adv, x)
+        if self.assault.final_iterate:
+            # The classic form looks at the image as it was given first, even where it lies outside the box.
+            image = x.where((x_adv == x).flatten(1).all(1).view(-1, 1, 1, 1), image)
+        return image
 
     def _looked(self, group: Standing, *, gradient: bool) -> tuple[Standing, Tensor, Evaluation]:
         """The group with its best images brought up to date, what was looked at, and what was found."""

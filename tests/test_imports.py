@@ -122,13 +122,15 @@ def test_only_the_command_and_its_text_stand_above_the_flow() -> None:
     assert {found.importer for found in IMPORTS if found.imported == "harness.run"} == {
         "cli",
         "harness.report.prospect",
+        "harness.illustration.drawing",
     }
     assert {found.importer for found in IMPORTS if found.imported == "cli"} == set()
 
 
 def test_executors_are_started_by_the_flow_alone() -> None:
     importers = {found.importer for found in IMPORTS if found.imported.startswith("harness.executors.")}
-    assert importers <= {"harness.run", "harness.executors", "harness.executors.local"}
+    drawing = {"harness.illustration.drawing", "harness.illustration.modelled"}  # which asks one for models and images
+    assert importers <= {"harness.run", "harness.executors", "harness.executors.local", *drawing}
 
 
 STEPS = (

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.figures.class_accuracy import HATCHES
-from harness.figures.style import COLOURS, PAGE, SMALL, canvas, drawn, grid, named, percent, stroke, titled
+from harness.figures.style import COLOURS, OVER, PAGE, SMALL, canvas, drawn, grid, named, percent, stroke, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ def loss_along_direction(curves: Mapping[str, Sequence[LossCurve]], *, title: st
         looks["markevery"] = max(1, len(walks[0].positions) // 8)
         for panel, what in ((loss, "losses"), (accuracy, "accuracies")):
             values = np.stack([getattr(walk, what) for walk in walks])
-            panel.plot(walks[0].positions, values.mean(0), label=name if panel is loss else None, **looks)
+            panel.plot(walks[0].positions, values.mean(0), label=name if panel is loss else None, **OVER, **looks)
             if len(walks) > 1:
                 panel.fill_between(
                     walks[0].positions, values.min(0), values.max(0), color=looks["color"], alpha=0.2, linewidth=0

@@ -23,7 +23,10 @@ DIAMOND = 0.03
 
 
 class Entry(NamedTuple):
-    """Accuracy of a model under an attack, before and after hardening, and the published fractions; None: not known."""
+    """Accuracy of a model under an attack, before and after hardening, and the published fractions; None: not known.
+
+    attack: its name, and on a second line its budget.
+    """
 
     model: str
     attack: str
@@ -34,8 +37,10 @@ class Entry(NamedTuple):
 
 
 @drawn
-def overview(entries: Sequence[Entry], *, labels: tuple[str, str] = ("before", "after"), title: str = "") -> Figure:
+def overview(entries: Sequence[Entry], *, labels: Sequence[str] = ("before", "after"), title: str = "") -> Figure:
     """A panel a model, a pair of bars an attack with intervals; published values are diamonds on the bars.
+
+    labels: of the bars; with a single one only what was ``before`` is drawn.
 
     Models and attacks keep the order in which they first come. A number that there is none of leaves its place empty.
     """
@@ -50,27 +55,34 @@ def overview(entries: Sequence[Entry], *, labels: tuple[str, str] = ("before", "
         mine = {entry.attack: entry for entry in entries if entry.model == model}
         _panel(panel, [mine.get(attack, Entry(model, attack)) for attack in attacks], labels)
         panel.set_title(shortened(model, 24))
-        panel.set_xticks(range(len(attacks)), named(attacks, 16), rotation=35, ha="right", rotation_mode="anchor")
+        slanted = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+        panel.set_xticks(range(len(attacks)), [_lines(attack) for attack in attacks], **slanted)
         if place % across == 0:
             panel.set_ylabel("accuracy")
     for place in range(len(models), across * down):
         axes[place // across, place % across].remove()
-    handles = {
+    found = {
         label: handle for panel in figure.axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    shown = [label for label in (*labels, "published") if label in found]
+    figure.legend([found[label] for label in shown], shown, loc="outside lower center", ncols=3)
     titled(figure, title)
     return figure
 
 
-def _panel(axes: Any, entries: Sequence[Entry], labels: tuple[str, str]) -> None:
+def _lines(attack: str) -> str:
+    """An attack's name and its budget, which is not cut off, for it is what attacks may differ in."""
+    return "\n".join(named(attack.splitlines(), 20))
+
+
+def _panel(axes: Any, entries: Sequence[Entry], labels: Sequence[str]) -> None:
     series = [
         ([entry.before for entry in entries], [entry.published_before for entry in entries]),
         ([entry.after for entry in entries], [entry.published_after for entry in entries]),
-    ]
-    thick = 0.4
+    ][: len(labels)]
+    thick = 0.8 / len(series)
     for number, (scores, published) in enumerate(series):
-        places = [place + (number - 0.5) * thick for place in range(len(entries))]
+        places = [place + (number - (len(series) - 1) / 2) * thick for place in range(len(entries))]
         looks = {"color": COLOURS[number], "hatch": HATCHES[number], "edgecolor": "white", "linewidth": 0.3}
         found = marks(scores)
         axes.bar(places, found.values, thick, label=labels[number], **looks)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.figures.intervals import interval_text
-from harness.figures.style import COLOURS, canvas, drawn, grid, percent, shortened, titled
+from harness.figures.style import COLOURS, canvas, drawn, grid, named, percent, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,8 @@ def reliability(models: Mapping[str, Calibration], *, title: str = "") -> Figure
     for place, (name, found) in enumerate(models.items()):
         above, below = axes[2 * (place // across), place % across], axes[2 * (place // across) + 1, place % across]
         _diagram(above, found)
-        above.set_title(f"{shortened(name, 30)}\nECE {interval_text(found.error)}")
+        lines = named(name.splitlines(), 30)
+        above.set_title("\n".join([*lines, f"ECE {interval_text(found.error)}"]))
         _histogram(below, found)
         if place % across == 0:
             above.set_ylabel("accuracy")

@@ -32,10 +32,11 @@ def accuracy_against_eps(
     rows = -(-len(curves) // 2)
     figure, axes = canvas(PAGE * 0.8, 3.0 + 0.16 * rows)
     panel = axes[0, 0]
+    faint = min(0.2, 0.8 / max(1, len(curves)))  # many bands above each other would hide the lines
     for place, (name, points) in enumerate(curves.items()):
         points = sorted(points)
         eps, found, looks = [e for e, _ in points], marks([score for _, score in points]), stroke(place)
-        panel.fill_between(eps, found.low, found.high, color=looks["color"], alpha=0.2, linewidth=0)
+        panel.fill_between(eps, found.low, found.high, color=looks["color"], alpha=faint, linewidth=0)
         panel.plot(eps, found.values, label=name, **looks)
     if chance is not None:
         panel.axhline(chance, color="black", linestyle=":", linewidth=0.8, label="chance")

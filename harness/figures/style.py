@@ -37,6 +37,8 @@ MAGNITUDES = "cividis"
 SIGNED = "PuOr"
 RIGHT, WRONG = COLOURS[0], COLOURS[1]
 FAINT = "#BBBBBB"
+OVER: dict[str, Any] = {"clip_on": False, "in_layout": False}
+"""Of marks that may lie on the edge of the axes, at an accuracy of 100 %: they are not cut in half."""
 SMALL, NORMAL, TITLE = 6.0, 8.0, 9.0
 """Points: of what stands beside marks, of axis labels, and of the title."""
 FORMATS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.figures.style import COLOURS, PAGE, canvas, drawn, grid, marker, percent, titled
+from harness.figures.style import COLOURS, OVER, PAGE, canvas, drawn, grid, marker, percent, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,8 +31,9 @@ def training_curves(trainings: Mapping[str, History], *, title: str = "") -> Fig
         _pair(accuracy, history, "accuracy", colour, mark, name)
         if history:
             best = _best(history)
+            ring = {"markersize": 9, "fillstyle": "none", "color": colour, "gid": "best", **OVER}
             for panel, what in ((loss, "validation_loss"), (accuracy, "validation_accuracy")):
-                panel.plot(best["epoch"], best[what], "o", markersize=9, fillstyle="none", color=colour, gid="best")
+                panel.plot(best["epoch"], best[what], "o", **ring)
         rate.plot(
             _of(history, "epoch"),
             _of(history, "lr"),
@@ -59,7 +60,15 @@ def _pair(axes: Any, history: History, what: str, colour: str, mark: str, name: 
     epochs = _of(history, "epoch")
     every = max(1, len(epochs) // 8)  # markers tell lines apart without colour; one at each epoch would hide them
     axes.plot(epochs, _of(history, what), color=colour, linestyle="--", linewidth=0.9, alpha=0.8)
-    axes.plot(epochs, _of(history, f"validation_{what}"), color=colour, marker=mark, markevery=every, label=name)
+    axes.plot(
+        epochs,
+        _of(history, f"validation_{what}"),
+        color=colour,
+        marker=mark,
+        markevery=every,
+        label=name,
+        **OVER,
+    )
 
 
 def _dress(loss: Any, accuracy: Any, rate: Any, trainings: Mapping[str, History]) -> None:
@@ -72,7 +81,7 @@ def _dress(loss: Any, accuracy: Any, rate: Any, trainings: Mapping[str, History]
     accuracy.set_ylim(0, 1)
     percent(accuracy)
     if rates and max(rates) > 20 * min(rates):
-        rate.set_yscale("log")
+        rate.set_yscale("log", nonpositive="mask")  # schedules may end at 0: a line to it would be a cliff
     rate.set_xlabel("epoch")
     accuracy.set_xlabel("epoch")
 

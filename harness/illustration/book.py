@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,9 +27,13 @@ class Page(NamedTuple):
 Draw = Callable[["Book"], Iterator[Page]]
 
 
+Cells = Mapping[str, CellStep]
+"""Cells that differ in nothing but the defense, by its name."""
+
+
 @dataclass
 class Book:
-    """Cells that are finished, in the order of the plan, each content once; outcomes are read when they are asked for.
+    """Cells that are finished, in the order of the plan; their outcomes are read when they are asked for.
 
     notes: what could not be drawn and why, one line each.
     """
@@ -51,10 +55,10 @@ class Book:
         found = self.outcome(cell)
         return rate(int(found.correct.sum()), len(found.label))
 
-    def history(self, step: TrainingStep) -> list[dict[str, Any]]:
-        """The telemetry of a training, an entry an epoch; empty where it is not at hand."""
-        record = self.artifacts.record(step.kind, step.key) or {}
-        return list(record.get("history", []))
+    def history(self, step: TrainingStep) -> list[dict[str, Any]] | None:
+        """The telemetry of a training, an entry an epoch; None where it is not at hand."""
+        record = self.artifacts.record(step.kind, step.key)
+        return None if record is None else list(record.get("history", []))
 
     def models(self) -> dict[tuple[str, int], list[CellStep]]:
         """Cells by model and seed."""
@@ -66,6 +70,18 @@ class Book:
     def note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+    def name(self, kind: str, *parts: object) -> str:
+        """Of a file. Figures of another domain never take the place of the right ones."""
+        return "-".join([kind, *(str(part) for part in (*parts, self._domain) if part not in ("", None))])
+
+    def title(self, text: str = "") -> str:
+        return ", ".join(part for part in (text, self._domain and f"{self._domain} domain") if part)
+
+    @property
+    def _domain(self) -> str:
+        domain = self.plan.request.run.domain
+        return "" if domain == "pixels" else domain
 
 
 def facts_of(cell: CellStep) -> Facts:
@@ -79,8 +95,9 @@ def title_of(cell: CellStep) -> str:
     return cell.label
 
 
-def name_of(kind: str, *parts: object) -> str:
-    return "-".join([kind, *(str(part) for part in parts if part not in ("", None))])
+def model_title(text: str, seed: int) -> str:
+    """What is told of a model, and the seed where it is not 0."""
+    return text + (f" seed {seed}" if seed else "")
 
 
 def attack_name(cell: CellStep) -> str:
@@ -98,11 +115,14 @@ def hardenings(cells: Sequence[CellStep]) -> list[HardenStep]:
     return sorted(steps, key=lambda step: step.trains)
 
 
-def paired(cells: Sequence[CellStep]) -> Iterator[tuple[CellStep, CellStep | None]]:
-    """Undefended cells, each with the one of the first defense under the same attack and budget, if there is one."""
+def defenses(cells: Sequence[CellStep]) -> list[str]:
+    """Names of the defenses of these cells, those that train nothing first."""
+    return list(dict.fromkeys(step.defense.name for step in hardenings(cells)))
+
+
+def compared(cells: Sequence[CellStep]) -> Iterator[Cells]:
+    """Cells of one model and seed under the same attack and budget."""
+    found: dict[str, dict[str, CellStep]] = {}
     for cell in cells:
-        if cell.hardened.trains:
-            continue
-        others = (other for other in cells if other.hardened.trains)
-        alike = (o for o in others if (o.attack.name, o.threat) == (cell.attack.name, cell.threat))
-        yield cell, next(alike, None)
+        found.setdefault(attack_name(cell), {})[cell.hardened.defense.name] = cell
+    yield from found.values()

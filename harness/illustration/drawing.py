@@ -11,7 +11,7 @@ from harness.artifacts import Artifacts
 from harness.errors import BenchError, unknown
 from harness.figures.library import library
 from harness.report.layout import Reference
-from harness.types import Status
+from harness.types import Status, Verdict
 
 if TYPE_CHECKING:
     from harness.executors.local import Local
@@ -67,7 +67,7 @@ def draw(found: Prospect, places: Places, wanted: Wanted, out: Path, told: Calla
     from harness.store.store import open_store
 
     done = {key for key, state in found.states.items() if state.status is Status.OK}
-    cells = list({cell.key: cell for cell in found.plan.cells if cell.key in done}.values())
+    cells = [cell for cell in found.plan.cells if cell.key in done]
     if not cells:
         raise BenchError(
             f"none of the {len(found.plan.cells)} cells of this request is finished in {places.store}; "
@@ -77,8 +77,12 @@ def draw(found: Prospect, places: Places, wanted: Wanted, out: Path, told: Calla
     files: list[Path] = []
     with open_store(places.store) as store:
         book = Book(found.plan, cells, store, Artifacts(Path(places.artifacts)), wanted.references or {})
+        _note_invalid(book, places.store)
         for page in _pages(found, book, wanted):
-            written = save(page.figure, out, page.name)
+            try:
+                written = save(page.figure, out, page.name)
+            except OSError as error:
+                raise BenchError(f"--out {out}: cannot be written ({error.strerror}); name another folder") from error
             files += written
             told(", ".join(map(str, written)))
     return Drawn(files, book.notes)
@@ -102,6 +106,18 @@ def _pages(found: Prospect, book: Book, wanted: Wanted) -> Iterator[Page]:
     laboratory = modelled.Laboratory(book, _executor(found, book), wanted.samples, wanted.classes)
     for name in chosen.values():
         yield from getattr(modelled, name)(laboratory)
+
+
+def _note_invalid(book: Book, store: str) -> None:
+    """A figure has no room for verdicts, but nobody should show a number that is not valid without knowing."""
+    from harness.store.queries import cells_by_key
+    from harness.store.reading import open_reader
+
+    with open_reader(store) as reader:
+        verdicts = {row.key: row.verdict for row in cells_by_key(reader, "")}
+    invalid = [cell.label for cell in book.cells if verdicts[cell.key] == Verdict.INVALID]
+    if invalid:
+        book.note(f"invalid, bench show tells why: {', '.join(invalid)}")
 
 
 def _executor(found: Prospect, book: Book) -> Local:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,12 @@ import torch
 
 from harness.analysis import saliency as explaining
 from harness.analysis import sharpness
-from harness.attacking import propose
-from harness.executors.local import Local
+from harness.assault import Assault
+from harness.attacking import attack
+from harness.config import AttackConfig
+from harness.data import Samples
+from harness.errors import BenchError
+from harness.executors.local import Local, build_module
 from harness.figures import gallery as gallery_figure
 from harness.figures import landscape
 from harness.figures.saliency import Panel, saliency_panels
@@ -23,12 +27,14 @@ from harness.illustration.book import (
     attack_name,
     facts_of,
     hardenings,
-    name_of,
+    model_title,
     seed_name,
     title_of,
 )
-from harness.plan import CellStep, HardenStep, TrainingStep, key_of
+from harness.plan import CellStep, FitStep, HardenStep, TrainingStep, key_of
 from harness.randomness import seed_generators
+from harness.standing import Fresh
+from harness.subject import Subject, examine
 from harness.tasks import classification as task
 from harness.types import Batch
 from harness.undisturbed import undisturbed
@@ -39,7 +45,7 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, "NDArray[Any]"]
 
-VERSION = 1
+VERSION = 2
 """Of the analyses: raise it when one of them gives other numbers."""
 
 POSITIONS = tuple(round(-1 + 0.1 * step, 1) for step in range(21))
@@ -61,37 +67,66 @@ class Laboratory:
     executor: Local
     samples: int = 10
     classes: Sequence[str] = ()
+    _whole: dict[str, bool] = field(default_factory=dict)
 
-    def trained(self, step: HardenStep) -> bool:
-        """Whether all weights of a model are at hand; notes which are not."""
-        steps: list[TrainingStep] = [*step.fit.chain, *([step] if step.trains else [])]
-        missing = [s.label for s in steps if not self.book.artifacts.has(s.kind, s.key)]
-        if missing:
-            where = self.book.artifacts.root
-            self.book.note(f"{missing[0]}: no weights in {where}; bench run with the same options makes them again")
-        return not missing
+    def kept(
+        self, document: Mapping[str, Any], needed: Sequence[TrainingStep], make: Callable[[], Arrays]
+    ) -> Arrays | None:
+        """The arrays of an analysis: from the artifacts, or made now and kept; None where weights needed are missing.
 
-    def kept(self, document: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
-        """The arrays of an analysis: from the artifacts, or made now and kept."""
+        What is kept needs no weights. Nothing is ever trained for a figure.
+        """
         document = {"kind": "analysis", "version": VERSION, **document}
         key = key_of(document)
         found = self.book.artifacts.load_arrays("analysis", key)
         if found is not None:
             return found[0]
+        if not all(self._at_hand(step) for step in needed):
+            return None
         with torch.random.fork_rng(devices=[]):
             seed_generators(0)
             made = make()
         self.book.artifacts.save_arrays("analysis", key, made, {"kind": "analysis", "key": key, "document": document})
         return made
 
+    def _at_hand(self, step: TrainingStep) -> bool:
+        """Whether the weights of a step are there and whole; notes it where they are not."""
+        if step.key not in self._whole:
+            self._whole[step.key] = self.book.artifacts.load(step.kind, step.key) is not None
+        if not self._whole[step.key]:
+            where = self.book.artifacts.root
+            self.book.note(f"{step.label}: no weights in {where}; bench run --fresh with the same options makes them")
+        return self._whole[step.key]
+
+    def fitted(self, step: FitStep) -> nn.Module:
+        """An undefended model whose weights are at hand, in evaluation mode and frozen."""
+        loaded, found = self.executor.load(step.data), self.book.artifacts.load(step.kind, step.key)
+        assert found is not None
+        module = build_module(step, loaded.mean, loaded.std).to(self.executor.device)
+        module.load_state_dict(found[0])
+        return module.eval().requires_grad_(False)
+
+
+def _needed(cell: CellStep) -> list[TrainingStep]:
+    """Steps whose weights the images of a cell are made with."""
+    return [_last(cell.hardened), *([cell.surrogate] if cell.surrogate else ())]
+
+
+def _last(step: HardenStep) -> TrainingStep:
+    return step if step.trains else step.fit
+
 
 def galleries(lab: Laboratory) -> Iterator[Page]:
     """Samples beside what each attack made of them, with what the model says."""
     for cell in lab.book.cells:
-        if cell.threat is None or not lab.trained(cell.hardened):
+        if cell.threat is None:
             continue
         ids = _shown(lab, cell)
-        found = lab.kept({"analysis": "examples", "cell": cell.key, "ids": ids}, partial(_examples, lab, cell, ids))
+        document = {"analysis": "examples", "cell": cell.key, "ids": ids}
+        found = lab.kept(document, _needed(cell), partial(_examples, lab, cell, ids))
+        if found is None:
+            continue
+        _compare(lab, cell, ids, found)
         clean, adversarial = (
             gallery_figure.Answers(found[f"{which}_prediction"], found[f"{which}_confidence"])
             for which in ("clean", "adversarial")
@@ -103,10 +138,21 @@ def galleries(lab: Laboratory) -> Iterator[Page]:
             clean,
             adversarial,
             facts_of(cell).classes,
-            title=title_of(cell),
+            title=lab.book.title(title_of(cell)),
         )
         parts = (cell.hardened.model.name, cell.hardened.defense.name, attack_name(cell), seed_name(cell.seed))
-        yield Page(name_of("gallery", *parts), figure)
+        yield Page(lab.book.name("gallery", *parts), figure)
+
+
+def _compare(lab: Laboratory, cell: CellStep, ids: list[int], found: Arrays) -> None:
+    """Notes where the images are not those of the run: attacks with a loop of their own may draw by the batch."""
+    outcome = lab.book.outcome(cell)
+    place = {int(sample): row for row, sample in enumerate(outcome.ids)}
+    stored = outcome.prediction[[place[sample] for sample in ids]]
+    differing = int((found["adversarial_prediction"] != stored).sum())
+    if differing:
+        text = f"{differing} of {len(ids)} images, made again, are classified otherwise than in the run"
+        lab.book.note(f"gallery: {title_of(cell)}: {text}")
 
 
 def saliencies(lab: Laboratory) -> Iterator[Page]:
@@ -115,23 +161,29 @@ def saliencies(lab: Laboratory) -> Iterator[Page]:
         attacked = [cell for cell in cells if cell.threat]
         if not attacked:
             continue
-        last = (attacked[-1].attack.name, attacked[-1].threat)
-        shown = [cell for cell in attacked if (cell.attack.name, cell.threat) == last and lab.trained(cell.hardened)]
-        if not shown:
+        last = attack_name(attacked[-1])
+        alike = [cell for cell in attacked if attack_name(cell) == last]
+        ids = _of_classes(lab, alike[0])
+        found = {cell.hardened.defense.name: _saliency_row(lab, cell, ids) for cell in alike}
+        rows = {name: row for name, row in found.items() if row is not None}
+        if not rows:
             continue
-        ids = _of_classes(lab, shown[0])
-        rows = [_saliency_row(lab, cell, ids) for cell in shown]
-        classes = facts_of(shown[0]).classes
-        columns = [f"{classes[int(y)]}, {which}" for y in rows[0]["label"] for which in ("clean", "attacked")]
-        panels = [_panels(row, classes) for row in rows]
-        names = [cell.hardened.defense.name for cell in shown]
-        figure = saliency_panels(panels, names, columns, title=f"{model}: {rows[0]['method'].tobytes().decode()}")
-        yield Page(name_of("saliency", model, attack_name(shown[0]), seed_name(seed)), figure)
+        classes, first = facts_of(alike[0]).classes, next(iter(rows.values()))
+        columns = [f"{classes[int(y)]}, {which}" for y in first["label"] for which in ("clean", "attacked")]
+        panels = [_panels(row, classes) for row in rows.values()]
+        title = f"{model_title(f'{model} / {last}', seed)}: {first['method'].tobytes().decode()}"
+        figure = saliency_panels(panels, list(rows), columns, title=lab.book.title(title))
+        yield Page(lab.book.name("saliency", model, last, seed_name(seed)), figure)
 
 
-def _saliency_row(lab: Laboratory, cell: CellStep, ids: list[int]) -> Arrays:
+def _saliency_row(lab: Laboratory, cell: CellStep, ids: list[int]) -> Arrays | None:
+    """None, with a note, without weights, and for a network of which no saliency can be told."""
     document = {"analysis": "saliency", "cell": cell.key, "ids": ids}
-    return lab.kept(document, lambda: _explained(lab, cell, ids))
+    try:
+        return lab.kept(document, _needed(cell), lambda: _explained(lab, cell, ids))
+    except BenchError as error:
+        lab.book.note(f"saliency: {title_of(cell)}: {error}")
+        return None
 
 
 def _explained(lab: Laboratory, cell: CellStep, ids: list[int]) -> Arrays:
@@ -149,32 +201,39 @@ def _panels(row: Arrays, classes: Sequence[str]) -> list[Panel | None]:
     for n, label in enumerate(row["label"]):
         for which in ("clean", "adversarial"):
             prediction, confidence = row[f"{which}_prediction"][n], row[f"{which}_confidence"][n]
-            text = f"{classes[int(prediction)]} {confidence:.0%}"
+            text = f"{classes[int(prediction)]} {100 * confidence:.0f} %"
             made.append(Panel(row[which][n], row[f"{which}_heat"][n], text, bool(prediction == label)))
     return made
 
 
 def landscapes(lab: Laboratory) -> Iterator[Page]:
-    """Loss along filter-normalised directions and the largest curvature, for the models of one data set together."""
-    by_data: dict[tuple[str, int], dict[str, HardenStep]] = {}
+    """The loss around the weights of the models of each data set, and its largest curvature."""
+    by_data: dict[tuple[str, int], dict[str, tuple[HardenStep, Arrays]]] = {}
     for (model, seed), cells in lab.book.models().items():
         for step in hardenings(cells):
-            if lab.trained(step):
-                by_data.setdefault((step.data.config.name, seed), {})[f"{model} / {step.defense.name}"] = step
+            found = lab.kept(
+                {"analysis": "landscape", "hardened": step.key}, [_last(step)], partial(_landscape, lab, step)
+            )
+            if found is not None:
+                of_data = by_data.setdefault((step.data.config.name, seed), {})
+                of_data[f"{model} / {step.defense.name}"] = step, found
     for (data, seed), steps in by_data.items():
-        curves: dict[str, list[sharpness.LossCurve]] = {}
+        title = lab.book.title(model_title(data, seed))
+        curves = {label: _curves(found) for label, (_, found) in steps.items()}
         bars: dict[str, dict[str, list[float]]] = {}
-        for label, step in steps.items():
-            found = lab.kept({"analysis": "landscape", "weights": _weights(step)}, partial(_landscape, lab, step))
-            curves[label] = [
-                sharpness.LossCurve(np.array(POSITIONS), found["losses"][d], found["accuracies"][d])
-                for d in range(DIRECTIONS)
-            ]
+        for label, (step, found) in steps.items():
             bars.setdefault(step.model.name, {})[step.defense.name] = [float(v) for v in found["eigenvalues"]]
             if not found["converged"].all():
                 lab.book.note(f"eigenvalue: {label}: the power iteration did not settle; its values are lower bounds")
-        yield Page(name_of("landscape", data, seed_name(seed)), landscape.loss_along_direction(curves, title=data))
-        yield Page(name_of("eigenvalue", data, seed_name(seed)), landscape.eigenvalue_bars(bars, title=data))
+        name = lab.book.name("landscape", data, seed_name(seed))
+        yield Page(name, landscape.loss_along_direction(curves, title=title))
+        yield Page(lab.book.name("eigenvalue", data, seed_name(seed)), landscape.eigenvalue_bars(bars, title=title))
+
+
+def _curves(found: Arrays) -> list[sharpness.LossCurve]:
+    positions = np.array(POSITIONS)
+    walks = zip(found["losses"], found["accuracies"], strict=True)
+    return [sharpness.LossCurve(positions, losses, accuracies) for losses, accuracies in walks]
 
 
 def _landscape(lab: Laboratory, step: HardenStep) -> Arrays:
@@ -193,50 +252,91 @@ def _landscape(lab: Laboratory, step: HardenStep) -> Arrays:
     }
 
 
-def _weights(step: HardenStep) -> str:
-    return step.key if step.trains else step.fit.key
-
-
 def _examples(lab: Laboratory, cell: CellStep, ids: list[int]) -> Arrays:
     """Images as they are and attacked, with what the model says of both. The attack is that of the cell."""
-    module = lab.executor.hardened_module(cell.hardened)
-    batch = _batch(lab, cell, ids)
+    module, samples = lab.executor.hardened_module(cell.hardened), _samples(lab, cell)
+    batch = _batch(samples, ids)
     with undisturbed(module):
         seed_generators(0)
-        attacked = _attacked(lab, cell, module, batch)
         found: Arrays = {"label": batch.y.cpu().numpy()}
-        for which, x in (("clean", batch.x), ("adversarial", attacked)):
-            with torch.no_grad():
-                logits = module(x)
+        for which, x in (("clean", batch.x), ("adversarial", _attacked(lab, cell, module, samples, batch))):
+            logits = _logits(module, x)
             found[which] = x.cpu().numpy()
             found[f"{which}_prediction"] = task.predict(logits).cpu().numpy()
             found[f"{which}_confidence"] = task.confidence(logits).cpu().double().numpy()
     return found
 
 
-def _attacked(lab: Laboratory, cell: CellStep, module: nn.Module, batch: Batch) -> Tensor:
-    """By the cell's attack; of an ensemble by the first member that fools."""
-    assert cell.threat is not None
+def _attacked(lab: Laboratory, cell: CellStep, module: nn.Module, samples: Samples, batch: Batch) -> Tensor:
+    """As the judge has it: each part of the attack, and before it each smaller budget, on what still stands."""
+    subject = examine(module, samples)
+    crafting = examine(lab.fitted(cell.surrogate), samples) if cell.surrogate else subject
     x_adv = batch.x.clone()
-    standing = torch.arange(len(batch.y), device=batch.y.device)
-    for part in cell.attack.parts:
-        if not len(standing):
-            break
-        left = batch.select(standing)
-        made = propose(module, lab.executor.assault(cell, part), left)
-        if getattr(part.component, "minimum_norm", False):
-            inside = cell.threat.size(made - left.x) <= cell.threat.eps * (1 + 1e-6)
-            made = made.where(inside.view(-1, 1, 1, 1), left.x)
-        x_adv[standing] = cell.threat.project(made, left.x)
-        with torch.no_grad():
-            standing = standing[task.predict(module(x_adv[standing])) == left.y]
+    last_counts = lab.executor.settings.final_iterate
+    standing = _right(module, batch) if not last_counts else torch.ones_like(batch.y, dtype=torch.bool)
+    for one in _chain(cell):
+        for part in one.attack.parts:
+            places = standing.nonzero().squeeze(1)
+            if not len(places):
+                return x_adv
+            left = batch.select(places)
+            x_adv[places] = _counted(lab, one, part, crafting, module, left)
+            standing[places] = _right(module, left._replace(x=x_adv[places]))
     return x_adv
 
 
-def _batch(lab: Laboratory, cell: CellStep, ids: list[int]) -> Batch:
-    test = lab.executor.load(cell.hardened.data).splits["test"].limited(cell.n)
-    place = {sample: row for row, sample in enumerate(test.ids.tolist())}
-    return test.take(torch.tensor([place[sample] for sample in ids], device=test.labels.device))
+def _chain(cell: CellStep) -> list[CellStep]:
+    """The cells of smaller budgets whose fooled samples are fooled here, and the cell itself."""
+    return [*(_chain(cell.before) if cell.before else ()), cell]
+
+
+def _counted(
+    lab: Laboratory, cell: CellStep, part: AttackConfig, crafting: Subject, module: nn.Module, batch: Batch
+) -> Tensor:
+    """The images that count: (N, C, H, W), inside budget and box."""
+    assert cell.threat is not None
+    assault = lab.executor.assault(cell, part)
+    assault = replace(
+        assault,
+        inside_suffices=assault.minimum_norm and len(cell.attack.parts) > 1,
+        final_iterate=assault.final_iterate or cell.surrogate is not None,
+    )
+    made = _made(crafting, assault, batch)
+    if assault.minimum_norm:  # an image that fools nobody, or is too far away, is none
+        inside = cell.threat.size(made - batch.x) <= cell.threat.eps * (1 + 1e-6)
+        fooling = inside & ~_right(module, batch._replace(x=made))
+        return made.where(fooling.view(-1, 1, 1, 1), batch.x)
+    return cell.threat.project(made, batch.x)
+
+
+def _made(crafting: Subject, assault: Assault, batch: Batch) -> Tensor:
+    """What the attack proposes, in the batch's order."""
+    module = crafting.fast if assault.only_asks else crafting.module
+    places = torch.arange(len(batch.y), device=batch.y.device)
+    fresh = Fresh(batch, places, _logits(module, batch.x) if assault.needs_clean else None)
+    made = torch.empty_like(batch.x)
+    for finished in attack(module, assault, [fresh], len(places), crafting.classes):
+        made[finished.place] = finished.x_adv
+    return made
+
+
+def _logits(module: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        logits: Tensor = module(x)
+    return logits
+
+
+def _right(module: nn.Module, batch: Batch) -> Tensor:
+    return task.predict(_logits(module, batch.x)) == batch.y
+
+
+def _samples(lab: Laboratory, cell: CellStep) -> Samples:
+    return lab.executor.load(cell.hardened.data).splits["test"].limited(cell.n)
+
+
+def _batch(samples: Samples, ids: list[int]) -> Batch:
+    place = {sample: row for row, sample in enumerate(samples.ids.tolist())}
+    return samples.take(torch.tensor([place[sample] for sample in ids], device=samples.labels.device))
 
 
 def _shown(lab: Laboratory, cell: CellStep) -> list[int]:
