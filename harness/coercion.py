@@ -50,6 +50,9 @@ def coerce(value: Any, hint: Any, where: str) -> Any:
 
     if isinstance(value, str) and _takes_float(hint):
         value = _fraction(value, where)
+    if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
+        *most, last = map(str, typing.get_args(hint))
+        raise BenchError(f"{where}: got {value!r}; {', '.join(most)} or {last} is needed")
     try:
         made = msgspec.convert(value, hint, strict=True)
     except msgspec.ValidationError as error:
