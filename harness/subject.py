@@ -68,7 +68,8 @@ def _slopes(module: nn.Module, batch: Batch) -> dict[str, float]:
     found = {"logit_gap": float((top[:, 0] - top[:, -1]).median()), "flat": float(flat.float().mean())}
     steep = (~flat).nonzero().squeeze(1)
     if len(steep):
-        moved = (batch.x[steep] + STEP * slope[steep].sign()).clamp(0, 1)
+        low, high = min(0.0, float(batch.x.min())), max(1.0, float(batch.x.max()))  # of other domains
+        moved = (batch.x[steep] + STEP * slope[steep].sign()).clamp(low, high)
         with torch.no_grad():
             after = task.loss(module(moved), batch.y[steep])
         found["rising"] = float((after > loss[steep]).float().mean())
