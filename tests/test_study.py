@@ -24,7 +24,7 @@ SHORTER = (
     "models.resnet_original.hardening.samples_per_epoch=5000",
     "models.resnet_original.hardening.validation_samples=300",
     "models.vit_scratch.training.epochs=12",
-    "models.vit_scratch.hardening.epochs=3",
+    "models.vit_scratch.hardening.epochs=5",
     "models.vit_scratch.hardening.validation_samples=200",
     "models.vit_source.training.samples_per_epoch=10000",
     "models.vit_ft.training.epochs=6",
@@ -67,11 +67,11 @@ def runs(
     def resnets() -> None:
         bench(folder, data, "--models", "resnet_original,resnet_noisy", "--store", "resnets.db")
         bench(folder, data, "--models", "resnet_original", "--domain", "normalised", "--store", "normalised.db")
-
-    def vits() -> None:
-        bench(folder, data, "--models", "vit_ft,vit_scratch", "--store", "vits.db")
         only = ("--models", "vit_ft,vit_scratch", "--defenses", "none", "--attacks", "clean", "--store", "start.db")
         bench(folder, data, *only, settings=(*same, f"models.vit_ft.weights={weights}"))
+
+    def vits() -> None:
+        bench(folder, data, "--models", "vit_ft,vit_scratch", "--limit", "2500", "--store", "vits.db")
 
     with ThreadPoolExecutor(2) as pool:
         for running in [pool.submit(resnets), pool.submit(vits)]:
