@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.errors import BenchError
+
+if TYPE_CHECKING:
+    from harness.config import Options
 
 app = typer.Typer(
     name="bench",
@@ -104,35 +109,13 @@ def run(
     ] = False,
 ) -> None:
     """Run what has no result yet: train, defend, attack, judge, store."""
+    given = dict(locals())
     from harness import run as flow
-    from harness.config import Options
     from harness.progress import choose
     from harness.report import prospect as text
 
-    options = Options(
-        profile=profile,
-        matrix=matrix,
-        models=_names(models),
-        attacks=_names(attacks),
-        defenses=_names(defenses),
-        eps=eps,
-        norm=norm,
-        seeds=seeds,
-        limit=limit,
-        severity=severity,
-        surrogate=surrogate,
-        transfer=transfer,
-        query_budget=query_budget,
-        final_iterate=final_iterate,
-        precision=precision,
-        domain=domain,
-        verify=verify,
-        device=device,
-        settings=settings or (),
-        registry=registry,
-    )
     places = flow.Places(tuple(data or ()), store, artifacts)
-    found = flow.prospect(options, places, fresh=fresh, dry=dry_run)
+    found = flow.prospect(_options(given), places, fresh=fresh, dry=dry_run)
     if not quiet:
         print(text.first_line(found), file=sys.stderr if as_json else sys.stdout, flush=True)
         for note in found.plan.notes:
@@ -359,10 +342,10 @@ def figures(
 
     Give the options of the run: what of it is finished is drawn, and no cell is run for it.
     """
+    given = dict(locals())
     from pathlib import Path
 
     from harness import run as flow
-    from harness.config import Options
     from harness.illustration.drawing import Wanted, draw
 
     published = None
@@ -371,31 +354,19 @@ def figures(
 
         published = read(reference, registry)
     wanted = Wanted(_names(kind) or (), samples, _names(classes) or (), published)
-    options = Options(
-        profile=profile,
-        matrix=matrix,
-        models=_names(models),
-        attacks=_names(attacks),
-        defenses=_names(defenses),
-        eps=eps,
-        norm=norm,
-        seeds=seeds,
-        limit=limit,
-        severity=severity,
-        surrogate=surrogate,
-        transfer=transfer,
-        query_budget=query_budget,
-        final_iterate=final_iterate,
-        precision=precision,
-        domain=domain,
-        device=device,
-        settings=settings or (),
-        registry=registry,
-    )
     places = flow.Places(tuple(data or ()), store, artifacts)
-    drawn = draw(flow.prospect(options, places, dry=True), places, wanted, Path(out), print)
+    drawn = draw(flow.prospect(_options(given), places, dry=True), places, wanted, Path(out), print)
     for note in drawn.notes:
         print(f"bench: note: {note}", file=sys.stderr)
+
+
+def _options(given: Mapping[str, Any]) -> Options:
+    """What a command's arguments say of a request: those that are called as a field of the options is."""
+    from harness.config import Options
+
+    found = {field.name: given[field.name] for field in fields(Options) if field.name in given}
+    lists = {name: _names(found[name]) for name in ("models", "attacks", "defenses")}
+    return Options(**{**found, **lists, "settings": found["settings"] or ()})
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
-
-Name = Literal["pixels", "normalised"]
 
 
 @dataclass(frozen=True)
@@ -49,11 +46,10 @@ class _Denormalising(nn.Module):
         self.module = module
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
-        self.to(next(iter(module.parameters())).device)
-        self.train(module.training)
+        self.training = module.training  # of this one alone: parts of a model may be kept in another mode
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.module(x * self.std + self.mean)
+        logits: Tensor = self.module(x * self.std.to(x) + self.mean.to(x))
         return logits
 
 

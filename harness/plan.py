@@ -8,19 +8,17 @@ and no part of a key: two names for one and the same thing share it, and whateve
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness import locating, registry
+from harness import keys, locating, registry
 from harness.coercion import fill
 from harness.config import AttackConfig, Configured, DefenseConfig, ModelConfig, Request
 from harness.errors import BenchError
-from harness.hookspecs import ADDED_LATER, NOT_IN_KEY
+from harness.keys import key_of
 from harness.layers import merge
 from harness.recipe import Recipe
 from harness.types import SEVERITY, Facts, Threat
@@ -190,12 +188,6 @@ def build(request: Request, roots: Sequence[Path], *, download: bool) -> Plan:
     return Plan(request, cells, tuple(registry.clashes()))
 
 
-def key_of(document: Mapping[str, Any]) -> str:
-    """The content key of a step's document (64 hexadecimal digits)."""
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 @dataclass
 class _Planner:
     request: Request
@@ -357,13 +349,8 @@ def _document(kind: str, config: Configured) -> dict[str, Any]:
 
 
 def deciding(config: Configured) -> dict[str, Any]:
-    """The parameters that decide numbers; see ``NOT_IN_KEY`` and ``ADDED_LATER`` in ``hookspecs``."""
-    parameters = dict(config.parameters)
-    for field_ in fields(config.component) if config.component is not None else ():
-        rule, value = field_.metadata.get("key"), parameters.get(field_.name)
-        if rule == NOT_IN_KEY["key"] or (rule == ADDED_LATER["key"] and value == field_.default):
-            parameters.pop(field_.name, None)
-    return parameters
+    """The parameters of a component that decide numbers."""
+    return keys.deciding(fields(config.component) if config.component is not None else (), config.parameters)
 
 
 @functools.cache
@@ -438,9 +425,3 @@ def _steps(attack: AttackConfig) -> float:
         return 0.0
     steps = float(getattr(attack.component, "steps", 1) * getattr(attack.component, "restarts", 1)) * attack.eot
     return steps if attack.access == "gradient" else steps / 2
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"a parameter of type {type(value).__name__} has no canonical form")

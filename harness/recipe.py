@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from harness import keys
+from harness.hookspecs import ADDED_LATER
+
 Augmentation = Literal["crop", "flip", "autoaugment"]
-ADDED_LATER = ("label_smoothing", "ema", "precision", "channels_last", "clip_norm")
-"""Fields that came after results were stored: with their defaults a training is what it was, and so is its key."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ class Recipe:
     noise_variance: float = 0.0
     samples_per_epoch: int | None = None
     validation_samples: int | None = None
-    label_smoothing: float = 0.0
-    ema: float = 0.0
-    precision: Literal["float32", "bfloat16"] = "float32"
-    channels_last: bool = True
-    clip_norm: float | None = None
+    label_smoothing: float = field(default=0.0, metadata=ADDED_LATER)
+    ema: float = field(default=0.0, metadata=ADDED_LATER)
+    precision: Literal["float32", "bfloat16"] = field(default="float32", metadata=ADDED_LATER)
+    channels_last: bool = field(default=True, metadata=ADDED_LATER)
+    clip_norm: float | None = field(default=None, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         lowest = {
@@ -71,12 +72,8 @@ class Recipe:
                 raise ValueError(f"{name}: got {value}; 1 or more is needed")
 
     def deciding(self) -> dict[str, Any]:
-        """The fields that decide the weights, for content keys; with what has changed in the meaning of some.
-
-        A field added later counts where it is not its default, so that the trainings of before keep their keys.
-        """
-        defaults = {field.name: field.default for field in fields(self)}
-        document = {k: v for k, v in asdict(self).items() if k not in ADDED_LATER or v != defaults[k]}
+        """The fields that decide the weights, for content keys; with what has changed in the meaning of some."""
+        document = keys.deciding(fields(self), asdict(self))
         if "autoaugment" in self.augment:
             document["autoaugment"] = 2  # 1 drew from a generator of torch for each image
         if self.schedule == "plateau" and self.warmup:

@@ -13,12 +13,12 @@ import pytest
 
 import cli
 from harness import registry
-from harness.config import RunSettings
 from harness.hookspecs import SPECS
 from harness.illustration.drawing import KINDS, STORED
 from harness.layers import read
 from harness.recipe import Recipe
 from harness.report.explanations import EXPLANATIONS, explanation
+from harness.settings import RunSettings
 
 TOP = Path(__file__).resolve().parents[1]
 VERDICTS = (TOP / "docs" / "verdicts.md").read_text()

@@ -98,15 +98,20 @@ def test_the_imports_are_seen() -> None:
 # --- directions
 
 FOUNDATION = {"harness.errors", "harness.types"}
-FIRST = FOUNDATION | {f"harness.{name}" for name in ("hookspecs", "coercion", "recipe", "layers", "config", "registry")}
+FIRST = FOUNDATION | {
+    f"harness.{name}"
+    for name in ("hookspecs", "coercion", "keys", "recipe", "layers", "settings", "config", "registry")
+}
 ALLOWED = {
     "harness.errors": set[str](),
     "harness.types": set[str](),
-    "harness.recipe": set[str](),
     "harness.hookspecs": FOUNDATION,
+    "harness.keys": {"harness.hookspecs"},
+    "harness.recipe": {"harness.hookspecs", "harness.keys"},
     "harness.coercion": FOUNDATION,
     "harness.registry": FOUNDATION | {"harness.hookspecs"},
     "harness.layers": FOUNDATION | {"harness.registry"},
+    "harness.settings": FOUNDATION | {"harness.coercion", "harness.layers"},
     "harness.config": FIRST,
     "harness.plan": FIRST | {"harness.locating"},
     "harness.estimate": FIRST | {"harness.plan"},

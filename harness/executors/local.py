@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from harness import composition, data, registry, training, validity
 from harness.artifacts import Artifacts, Tensors
 from harness.assault import Assault
-from harness.config import AttackConfig, RunSettings
+from harness.config import AttackConfig
 from harness.divergence import Diverged
 from harness.domain import Normalised, inner
 from harness.errors import BenchError
@@ -25,6 +25,7 @@ from harness.plan import CellStep, DataStep, FitStep, HardenStep, TrainingStep
 from harness.progress import Reporter, percent
 from harness.randomness import SampleRandom, derive, generators_kept, seed_generators
 from harness.recipe import Recipe
+from harness.settings import RunSettings
 from harness.store.records import CellRecord, CellState, ScoreRecord, StepRecord
 from harness.store.store import Store
 from harness.subject import Subject, examine

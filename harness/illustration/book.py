@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,9 +22,6 @@ class Page(NamedTuple):
 
     name: str
     figure: Figure
-
-
-Draw = Callable[["Book"], Iterator[Page]]
 
 
 Cells = Mapping[str, CellStep]
@@ -88,11 +85,6 @@ def facts_of(cell: CellStep) -> Facts:
     found = cell.hardened.data.facts
     assert found is not None  # a cell without facts has a fault and is never finished
     return found
-
-
-def title_of(cell: CellStep) -> str:
-    """Model, defense, attack and budget, and the seed where it is not 0."""
-    return cell.label
 
 
 def model_title(text: str, seed: int) -> str:

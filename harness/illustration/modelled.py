@@ -29,9 +29,9 @@ from harness.illustration.book import (
     hardenings,
     model_title,
     seed_name,
-    title_of,
 )
-from harness.plan import CellStep, FitStep, HardenStep, TrainingStep, key_of
+from harness.keys import key_of
+from harness.plan import CellStep, FitStep, HardenStep, TrainingStep
 from harness.randomness import seed_generators
 from harness.standing import Fresh
 from harness.subject import Subject, examine
@@ -138,7 +138,7 @@ def galleries(lab: Laboratory) -> Iterator[Page]:
             clean,
             adversarial,
             facts_of(cell).classes,
-            title=lab.book.title(title_of(cell)),
+            title=lab.book.title(cell.label),
         )
         parts = (cell.hardened.model.name, cell.hardened.defense.name, attack_name(cell), seed_name(cell.seed))
         yield Page(lab.book.name("gallery", *parts), figure)
@@ -152,7 +152,7 @@ def _compare(lab: Laboratory, cell: CellStep, ids: list[int], found: Arrays) -> 
     differing = int((found["adversarial_prediction"] != stored).sum())
     if differing:
         text = f"{differing} of {len(ids)} images, made again, are classified otherwise than in the run"
-        lab.book.note(f"gallery: {title_of(cell)}: {text}")
+        lab.book.note(f"gallery: {cell.label}: {text}")
 
 
 def saliencies(lab: Laboratory) -> Iterator[Page]:
@@ -182,7 +182,7 @@ def _saliency_row(lab: Laboratory, cell: CellStep, ids: list[int]) -> Arrays | N
     try:
         return lab.kept(document, _needed(cell), lambda: _explained(lab, cell, ids))
     except BenchError as error:
-        lab.book.note(f"saliency: {title_of(cell)}: {error}")
+        lab.book.note(f"saliency: {cell.label}: {error}")
         return None
 
 

@@ -18,7 +18,6 @@ from harness.illustration.book import (
     hardenings,
     model_title,
     seed_name,
-    title_of,
 )
 from harness.plan import CellStep
 from harness.types import Score
@@ -32,7 +31,7 @@ def confusions(book: Book) -> Iterator[Page]:
     for cell in book.cells:
         facts, found = facts_of(cell), book.outcome(cell)
         counts = confusion.confusion_matrix(found.label, found.prediction, len(facts.classes))
-        figure = confusion_matrix(counts, facts.classes, facts.groups, title=book.title(title_of(cell)))
+        figure = confusion_matrix(counts, facts.classes, facts.groups, title=book.title(cell.label))
         yield Page(_name(book, "confusion", cell, cell.hardened.defense.name), figure)
 
 
@@ -50,7 +49,7 @@ def class_accuracies(book: Book) -> Iterator[Page]:
 
 def _class_accuracy(book: Book, shown: Sequence[CellStep]) -> Figure:
     """Of one cell, or of two that differ in the defense."""
-    title = _subject(shown[0]) if len(shown) > 1 else title_of(shown[0])
+    title = _subject(shown[0]) if len(shown) > 1 else shown[0].label
     first, second = (*(_per_class(book, cell) for cell in shown), None)[:2]
     names = (*(cell.hardened.defense.name for cell in shown), "")[:2]
     assert first is not None
@@ -74,7 +73,7 @@ def superclass_accuracies(book: Book) -> Iterator[Page]:
         for alike in compared(cells):
             shown = [alike[name] for name in order if name in alike]
             series = {cell.hardened.defense.name: _per_group(book, cell) for cell in shown}
-            title = _subject(shown[0]) if len(shown) > 1 else title_of(shown[0])
+            title = _subject(shown[0]) if len(shown) > 1 else shown[0].label
             figure = class_accuracy.group_accuracy(series, title=book.title(title))
             yield Page(_name(book, "superclasses", shown[0]), figure)
 
@@ -91,7 +90,7 @@ def reliabilities(book: Book) -> Iterator[Page]:
         for cell in cells:
             outcome = book.outcome(cell)
             if outcome.confidence is None:
-                book.note(f"reliability: {title_of(cell)} was stored without confidences; run it again with --fresh")
+                book.note(f"reliability: {cell.label} was stored without confidences; run it again with --fresh")
                 continue
             label = f"{cell.hardened.defense.name} / {_on_two_lines(cell)}"
             found[label] = calibration.calibration(outcome.confidence, outcome.correct)

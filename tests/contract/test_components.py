@@ -22,7 +22,7 @@ from harness.coercion import fill, signature
 from harness.data import on_device
 from harness.errors import BenchError
 from harness.judging import Trial, judge
-from harness.plan import key_of
+from harness.keys import key_of
 from harness.randomness import SampleRandom
 from harness.types import KINDS, SEVERITY, Facts, Outcome, Preparation, Score, Threat
 from harness.undisturbed import undisturbed
