@@ -23,6 +23,7 @@ from benchmarks.subjects import cifar100_coarse
 from benchmarks.timing import Runs, machine, ratio
 from harness import registry
 from harness.data import Data
+from harness.lessons import ClassLessons
 from harness.recipe import Recipe
 from harness.training import Training, train
 from plugins.defenses.pgd_at import PGDAdversarialTraining
@@ -62,12 +63,15 @@ def ours(module: nn.Module, data: Data, n: int) -> float:
         training = Training(
             module=module,
             recipe=recipe,
-            train=data.splits["train"],
-            validation=data.splits["validation"].limited(64),
+            lessons=ClassLessons(
+                data.splits["train"],
+                data.splits["validation"].limited(64),
+                lambda problem, batch, random: hooks.objective(problem=problem, batch=batch, random=random),
+                seed=0,
+                batch_size=BATCH,
+            ),
             seed=0,
             checkpoint=Path(folder, "checkpoint"),
-            objective=lambda problem, batch, random: hooks.objective(problem=problem, batch=batch, random=random),
-            batch_size=BATCH,
         )
         _, history = train(training)
     return n / history[0]["images_per_second"]

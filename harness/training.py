@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,18 +18,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.artifacts import Tensors, read_checkpoint, state_of, write_checkpoint
 from harness.attacking import ModelProblem
-from harness.augmenting import augmented
-from harness.data import Samples
 from harness.divergence import Diverged, Unstable, Watch, check_finite
-from harness.errors import BenchError
-from harness.looking import autocast
+from harness.lessons import Lessons
 from harness.randomness import SampleRandom, derive, generators_kept, seed_generators
 from harness.recipe import Recipe
 from harness.schedule import Schedule
 from harness.tasks import classification as task
 from harness.types import Batch, Evaluation, Threat
-
-Objective = Callable[[ModelProblem, Batch, SampleRandom], Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,8 @@ class Epoch:
     """Telemetry of one epoch: mean loss and accuracy (fractions), learning rate at its end, images per second.
 
     Accuracies are on what the objective looks at: adversarial images while hardening by adversarial training. The
-    training loss is the one that is made small, with its label smoothing; the validation loss is without.
+    training loss is the one that is made small, with its label smoothing; the validation loss is without. Of sentences
+    the accuracy is that of words after the true ones before, and ``validation_bleu4`` is of generated captions.
     """
 
     epoch: int
@@ -47,6 +43,16 @@ class Epoch:
     validation_accuracy: float
     lr: float
     images_per_second: float
+    validation_bleu4: float | None = None
+
+    @property
+    def score(self) -> float:
+        """What the best epoch has most of."""
+        return self.validation_accuracy if self.validation_bleu4 is None else self.validation_bleu4
+
+    def document(self) -> dict[str, Any]:
+        """As JSON, without what was not measured."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,9 @@ class Training:
 
     module: nn.Module
     recipe: Recipe
-    train: Samples
-    validation: Samples
+    lessons: Lessons
     seed: int
     checkpoint: Path
-    objective: Objective
-    batch_size: int
     on_batch: Callable[[int, int, int, float], None] = lambda epoch, done, of, loss: None
     on_epoch: Callable[[Epoch], None] = lambda epoch: None
 
@@ -79,7 +82,7 @@ class Progress:
 def train(training: Training) -> tuple[Tensors, list[dict[str, float]]]:
     """Trains, goes on from the checkpoint if there is one, and returns the best weights and the telemetry.
 
-    The best epoch is the one of highest validation accuracy, the earliest of equals. Raises Diverged, a BenchError,
+    The best epoch is the one of the highest score, the earliest of equals. Raises Diverged, a BenchError,
     when the loss is not a number or explodes (``divergence``); the checkpoint of the last good epoch is then left.
     """
     if training.recipe.channels_last and not _may_be_channels_last(training.module):
@@ -114,11 +117,6 @@ def _may_be_channels_last(module: nn.Module) -> bool:
     """
     convolutions = (part for part in module.modules() if isinstance(part, nn.Conv2d))
     return not any(c.in_channels < 8 and set(c.kernel_size) == {1} and max(c.stride) > 1 for c in convolutions)
-
-
-def plain_objective(problem: ModelProblem, batch: Batch, random: SampleRandom) -> Tensor:
-    """The loss on the images as they are: (N,)."""
-    return problem.loss(batch.x, batch)
 
 
 class _TrainingProblem(ModelProblem):
@@ -176,10 +174,10 @@ class _Learner:
     def finish(self, telemetry: Epoch) -> None:
         """Counts an epoch, and takes the weights for the best ones where they are."""
         loop = self.loop
-        loop.history.append(asdict(telemetry))
+        loop.history.append(telemetry.document())
         loop.epoch, loop.start = loop.epoch + 1, self.watch.start
-        if telemetry.validation_accuracy > loop.best:
-            loop.best, loop.since_best, self.best = telemetry.validation_accuracy, 0, state_of(self.result)
+        if telemetry.score > loop.best:
+            loop.best, loop.since_best, self.best = telemetry.score, 0, state_of(self.result)
         else:
             loop.since_best += 1
 
@@ -244,9 +242,10 @@ def _epoch(training: Training, learner: _Learner) -> Epoch:
     learner.problem.module.train()
     total = right = seen = 0.0
     order = _order(training, epoch)
-    batches = list(_batches(order.to(training.train.labels.device), training.recipe.batch_size))
-    for batch in augmented(training.train, batches, training.recipe, training.seed, epoch):
-        found = _objective(training, learner.problem, batch, "objective", epoch)
+    batches = list(_batches(order, training.recipe.batch_size))
+    for number, batch in enumerate(training.lessons.batches(batches, training.recipe, epoch)):
+        progress = (epoch + number / len(batches)) / training.recipe.epochs
+        found = training.lessons.learn(learner.problem, batch, training.recipe, epoch, progress)
         loss = found.losses.mean()
         learner.watch.see(value := loss.item(), found.classes)
         learner.step(loss)
@@ -255,11 +254,14 @@ def _epoch(training: Training, learner: _Learner) -> Epoch:
         seen += len(batch.y)
         training.on_batch(epoch, int(seen), len(order), total / seen)
     seconds = time.perf_counter() - began
-    loss_v, accuracy_v = _validate(training, learner.judged)
-    check_finite(loss_v)
+    judged = training.lessons.judge(learner.judged)
+    check_finite(judged.loss)
     lr = float(learner.optimizer.param_groups[0]["lr"])
-    learner.schedule.after_epoch(accuracy_v)
-    return Epoch(epoch + 1, total / seen, right / seen, loss_v, accuracy_v, lr, seen / seconds)
+    telemetry = Epoch(
+        epoch + 1, total / seen, right / seen, judged.loss, judged.accuracy, lr, seen / seconds, judged.bleu4
+    )
+    learner.schedule.after_epoch(telemetry.score)
+    return telemetry
 
 
 def _advice(training: Training, epoch: int, reason: str) -> str:
@@ -272,55 +274,10 @@ def _advice(training: Training, epoch: int, reason: str) -> str:
     )
 
 
-def _validate(training: Training, problem: ModelProblem) -> tuple[float, float]:
-    """Mean loss and accuracy on the validation split by the same objective, in evaluation mode.
-
-    By the same objective, because a hardened model chosen by its clean accuracy would be its least hardened epoch. The
-    random numbers are those of every epoch, so that epochs compare.
-    """
-    problem.module.eval()
-    loss = right = 0.0
-    for batch in training.validation.batches(training.batch_size):
-        found = _objective(training, problem, batch, "validation")
-        loss += float(found.losses.detach().sum())
-        right += found.right
-    return loss / len(training.validation), right / len(training.validation)
-
-
-class _Found(NamedTuple):
-    """The objective's loss (N,), how many samples its last pass through the model got right, the number of classes."""
-
-    losses: Tensor
-    right: int
-    classes: int
-
-
-def _objective(training: Training, problem: ModelProblem, batch: Batch, *use: object) -> _Found:
-    last: list[Tensor] = [torch.empty(0)]
-    precision = training.recipe.precision if problem.module.training else "float32"
-
-    def remember(_module: nn.Module, _inputs: object, logits: Tensor) -> Tensor:
-        last[0] = logits.detach()
-        return logits.float()  # the loss is taken in float32, whatever the model computes in
-
-    hook = problem.module.register_forward_hook(remember)
-    try:
-        with autocast(precision, batch.x.device):
-            losses = training.objective(problem, batch, SampleRandom(derive(training.seed, *use), batch.ids))
-    except BenchError as error:
-        with torch.no_grad():
-            if problem.module(batch.x).isfinite().all():
-                raise
-        raise Unstable("the logits are no longer finite numbers") from error  # of which no attack can be made
-    finally:
-        hook.remove()
-    return _Found(losses, int((task.predict(last[0]) == batch.y).sum()), last[0].shape[1])
-
-
 def _order(training: Training, epoch: int) -> Tensor:
     """The places of this epoch's samples, shuffled by seed and epoch alone."""
     generator = torch.Generator().manual_seed(derive(training.seed, "order", epoch))
-    order = torch.randperm(len(training.train), generator=generator)
+    order = torch.randperm(len(training.lessons), generator=generator)
     return order[: training.recipe.samples_per_epoch]
 
 
@@ -331,7 +288,7 @@ def _batches(order: Tensor, size: int) -> Iterator[Tensor]:
 
 
 def _steps_per_epoch(training: Training) -> int:
-    count = min(len(training.train), training.recipe.samples_per_epoch or len(training.train))
+    count = min(len(training.lessons), training.recipe.samples_per_epoch or len(training.lessons))
     return max(1, sum(1 for _ in _batches(torch.arange(count), training.recipe.batch_size)))
 
 

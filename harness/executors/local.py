@@ -21,6 +21,7 @@ from harness.domain import Normalised, inner
 from harness.errors import BenchError
 from harness.estimate import Estimate
 from harness.judging import Trial, at_budget, judge
+from harness.lessons import ClassLessons, Objective, plain_objective
 from harness.plan import CellStep, DataStep, FitStep, HardenStep, TrainingStep
 from harness.progress import Reporter, percent
 from harness.randomness import SampleRandom, derive, generators_kept, seed_generators
@@ -247,7 +248,7 @@ class Local:
         if step.start:
             classes = len(self.load(step.data).facts.classes)
             transfer(module, self._fit(step.start), classes, f"start {step.start.model.name}")
-        return self._train(step, module, step.model.recipe, training.plain_objective)
+        return self._train(step, module, step.model.recipe, plain_objective)
 
     def _harden(self, step: HardenStep) -> tuple[Tensors, list[dict[str, float]]]:
         module = self._build(step.fit)
@@ -267,7 +268,7 @@ class Local:
         return inner(tensors), history
 
     def _train(
-        self, step: TrainingStep, module: nn.Module, recipe: Recipe, objective: training.Objective
+        self, step: TrainingStep, module: nn.Module, recipe: Recipe, objective: Objective
     ) -> tuple[Tensors, list[dict[str, float]]]:
         splits = self.load(step.data).splits
         checkpoint = self.artifacts.checkpoint(step.key)
@@ -287,16 +288,14 @@ class Local:
             )
 
         seed = derive(step.seed, step.kind)
+        validation = splits["validation"].limited(recipe.validation_samples)
         return training.train(
             training.Training(
                 module,
                 recipe,
-                splits["train"],
-                splits["validation"].limited(recipe.validation_samples),
+                ClassLessons(splits["train"], validation, objective, seed, self.settings.batch_size),
                 seed,
                 checkpoint,
-                objective,
-                self.settings.batch_size,
                 on_batch,
                 on_epoch,
             )
