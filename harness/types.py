@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from harness.captioning.vocabulary import Vocabulary
     from harness.randomness import SampleRandom
 
 NORMS = ("Linf", "L2", "L1")
 SEVERITY = "severity"
 """What stands in the place of a norm for common corruptions, whose strength is a severity and no distance."""
+CLASSIFICATION, CAPTIONING = "classification", "captioning"
+"""What a data set asks of a model: one class of each image, or a sentence about it."""
 KINDS = ("datasets", "models", "attacks", "defenses", "metrics")
 
 State = dict[str, Any]
@@ -161,7 +164,8 @@ class Facts(NamedTuple):
     """What is known of a data set before its images are read.
 
     shape: (C, H, W) of an image. sizes: images per split (train, validation, test). groups: name of the
-    super-class of each class, or empty.
+    super-class of each class, or empty. Captions have a ``language`` ("fa", "en") and no classes; words that the
+    training captions have fewer than ``minimum_count`` times are unknown to a captioner.
     """
 
     shape: tuple[int, int, int]
@@ -171,6 +175,9 @@ class Facts(NamedTuple):
     citation: str
     source: str
     groups: tuple[str, ...] = ()
+    task: str = CLASSIFICATION
+    language: str = ""
+    minimum_count: int = 1
 
 
 class Split(NamedTuple):
@@ -179,6 +186,29 @@ class Split(NamedTuple):
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     ids: NDArray[np.int64]
+
+
+class Box(NamedTuple):
+    """Where something that captions name by ``word`` stands in an image; edges as shares of its width and height."""
+
+    word: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class CaptionedSplit(NamedTuple):
+    """One split of images with captions: images uint8 (N, C, H, W), which may be memory-mapped; ids int64 (N,).
+
+    captions: of each image one or more, as they were written. objects: what is known to stand where, of each image, or
+    empty where nothing is known of any.
+    """
+
+    images: NDArray[np.uint8]
+    captions: tuple[tuple[str, ...], ...]
+    ids: NDArray[np.int64]
+    objects: tuple[tuple[Box, ...], ...] = ()
 
 
 class Batch(NamedTuple):
@@ -273,6 +303,66 @@ class Outcome:
         return self.prediction == self.label
 
 
+class Corpus(NamedTuple):
+    """What captions are held against: the training captions, cleaned, and the words known to a captioner.
+
+    document_frequency: for how many of ``documents`` images of the whole test split a reference has this n-gram, of one
+    to four words; frozen, so that a score does not depend on which of them are judged.
+    """
+
+    training: frozenset[str]
+    vocabulary: frozenset[str]
+    document_frequency: Mapping[tuple[str, ...], int]
+    documents: int
+
+
+@dataclass
+class CaptionOutcome:
+    """What the judge of captions saw, one entry an image, in the order of ``ids``, int64 (N,).
+
+    Captions are cleaned and made of words with one space between: ``references``, one or more of each image;
+    ``clean_caption``, generated from the image as it is, and ``caption``, from what the attack made of it (the same
+    where nothing is attacked). ``loss``: the teacher-forced cross-entropy of the references on that image, nats a word
+    with the end of the sentence, float64 (N,), the mean over references. The other arrays as in ``Outcome``.
+
+    Where boxes are known, else None: ``named``, how many words of the caption name something that stands in the image,
+    and ``pointed``, for how many of them the attention's peak lies inside such a box (int64, (N,)); ``covered``, the
+    mean share of the image that these boxes cover (float64 (N,), NaN where nothing is named), which is chance.
+    """
+
+    ids: NDArray[np.int64]
+    references: tuple[tuple[str, ...], ...]
+    clean_caption: tuple[str, ...]
+    caption: tuple[str, ...]
+    loss: NDArray[np.float64]
+    corpus: Corpus
+    linf: NDArray[np.float64]
+    l2: NDArray[np.float64]
+    forwards: NDArray[np.float64]
+    backwards: NDArray[np.float64]
+    proposal_size: NDArray[np.float64]
+    proposal_low: float = 0.0
+    proposal_high: float = 1.0
+    seconds: float = 0.0
+    notes: list[Reason] = field(default_factory=list)
+    l1: NDArray[np.float64] | None = None
+    named: NDArray[np.int64] | None = None
+    pointed: NDArray[np.int64] | None = None
+    covered: NDArray[np.float64] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Generated(NamedTuple):
+    """Captions of N images: tokens int64 (N, T) without <start>, after <end> all <pad>; log_probability (N,).
+
+    attention: (N, T, L), how much each of the encoder's L locations counted for each word; None where there is none.
+    """
+
+    tokens: Tensor
+    attention: Tensor | None
+    log_probability: Tensor
+
+
 class Score(NamedTuple):
     """A number with its 95 % interval (None where there is none) and the count of samples behind it."""
 
@@ -283,8 +373,38 @@ class Score(NamedTuple):
 
 
 class Preparation(NamedTuple):
-    """What a model is built for: the data's facts, mean and standard deviation per channel."""
+    """What a model is built for: the data's facts, mean and standard deviation per channel; a captioner's words."""
 
     facts: Facts
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    vocabulary: Vocabulary | None = None
+
+
+class Captioner(Protocol):
+    """What the module of a captioning model can do beside being a torch module.
+
+    ``x`` is pixels (N, C, H, W) in [0, 1], or what ``encode`` made of them, (N, L, D): told apart by their dimensions.
+    ``tokens`` int64 (N, T + 1) are <start>, the words, <end>, and <pad> up to the longest.
+    """
+
+    frozen: bool
+    """Whether the encoder is not trained, so that what it makes of an image may be kept."""
+    grid: tuple[int, int]
+    """Rows and columns of the L locations, row by row."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Features (N, L, D) of pixels, differentiable in them."""
+        ...
+
+    def __call__(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """Teacher-forced logits (N, T, V): those at t are of ``tokens[:, t + 1]``."""
+        ...
+
+    def objective(self, x: Tensor, tokens: Tensor, progress: float) -> Tensor:
+        """What training makes small, of each sample (N,). progress: share of the training that is done, in [0, 1]."""
+        ...
+
+    def generate(self, x: Tensor, *, beam: int, longest: int, length_penalty: float) -> Generated:
+        """Captions of at most ``longest`` words, never empty of tokens: greedy for ``beam`` 1, else beam search."""
+        ...

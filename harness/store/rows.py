@@ -8,15 +8,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.store.records import CellRecord, RunRecord, RunStatus, ScoreRecord, StepRecord
-from harness.types import Outcome, Reason, Status, Verdict
+from harness.types import CaptionOutcome, Corpus, Outcome, Reason, Status, Verdict
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from sqlalchemy import Row as DatabaseRow
 
 INTEGERS = ("label", "clean_prediction", "prediction")
 FLOATS = ("linf", "l2", "forwards", "backwards", "proposal_size")
 OPTIONAL_INTEGERS = ("quantised_prediction", "target", "proposal_prediction", "label_rank")
 OPTIONAL_FLOATS = ("l1", "zero_gradients", "confidence")
+CAPTION_TEXTS = ("clean_caption", "caption")
+CAPTION_FLOATS = ("loss", *FLOATS)
+CAPTION_OPTIONAL = {"l1": "float64", "named": "int64", "pointed": "int64", "covered": "float64"}
 
 
 def to_json(value: Any) -> str:
@@ -45,7 +49,7 @@ def step_row(step: StepRecord) -> dict[str, Any]:
     return _columns(step, "document", "history") | {"status": Status(step.status).value}
 
 
-def cell_row(cell: CellRecord, outcome: Outcome | None, reasons: Sequence[Reason]) -> dict[str, Any]:
+def cell_row(cell: CellRecord, outcome: Outcome | CaptionOutcome | None, reasons: Sequence[Reason]) -> dict[str, Any]:
     """The row of ``cells``. Its verdict is the worst of its own reasons; a cell without numbers is invalid."""
     status = Status(cell.status)
     row = _columns(cell, "stronger_than", "document")
@@ -98,12 +102,48 @@ def outcome_rows(cell_key: str, outcome: Outcome) -> list[dict[str, Any]]:
     ]
 
 
-def _optional(outcome: Outcome, name: str) -> list[Any]:
+def _optional(outcome: Outcome | CaptionOutcome, name: str) -> list[Any]:
     """A column that need not have been measured. NaN becomes NULL in every database, not in SQLite alone."""
     values = getattr(outcome, name)
     if values is None:
         return [None] * len(outcome.ids)
     return [None if math.isnan(value) else value for value in values.tolist()]
+
+
+def caption_rows(cell_key: str, outcome: CaptionOutcome) -> list[dict[str, Any]]:
+    """The same of a cell with captions. References belong to the data set and are not kept."""
+    names = ("sample_id", *CAPTION_TEXTS, *CAPTION_FLOATS, *CAPTION_OPTIONAL)
+    columns: list[Sequence[Any]] = [outcome.ids.tolist(), *(getattr(outcome, name) for name in CAPTION_TEXTS)]
+    columns += [getattr(outcome, name).tolist() for name in CAPTION_FLOATS]
+    columns += [_optional(outcome, name) for name in CAPTION_OPTIONAL]
+    return [
+        {"cell_key": cell_key, "position": position, **dict(zip(names, values, strict=True))}
+        for position, values in enumerate(zip(*columns, strict=True))
+    ]
+
+
+def to_captions(
+    cell: DatabaseRow[Any],
+    samples: Sequence[DatabaseRow[Any]],
+    references: Mapping[int, tuple[str, ...]],
+    corpus: Corpus,
+) -> CaptionOutcome:
+    """Rebuild what ``caption_rows`` and ``cell_row`` took apart. Raises KeyError where a sample has no references."""
+    import numpy as np
+
+    arrays: dict[str, Any] = {name: tuple(getattr(row, name) for row in samples) for name in CAPTION_TEXTS}
+    for name in CAPTION_FLOATS:
+        arrays[name] = np.array([_float(getattr(row, name)) for row in samples], np.float64)
+    for name, kind in CAPTION_OPTIONAL.items():
+        arrays[name] = _optional_array([getattr(row, name) for row in samples], kind)
+    ids = [row.sample_id for row in samples]
+    return CaptionOutcome(
+        ids=np.array(ids, np.int64),
+        references=tuple(references[number] for number in ids),
+        corpus=corpus,
+        **arrays,
+        **_of_cell(cell),
+    )
 
 
 def to_outcome(cell: DatabaseRow[Any], samples: Sequence[DatabaseRow[Any]]) -> Outcome:
@@ -116,18 +156,26 @@ def to_outcome(cell: DatabaseRow[Any], samples: Sequence[DatabaseRow[Any]]) -> O
     arrays: dict[str, Any] = {name: np.array([getattr(row, name) for row in samples], np.int64) for name in INTEGERS}
     arrays |= {name: np.array([_float(getattr(row, name)) for row in samples], np.float64) for name in FLOATS}
     for name in OPTIONAL_INTEGERS + OPTIONAL_FLOATS:
-        values = [getattr(row, name) for row in samples]
-        kind = np.int64 if name in OPTIONAL_INTEGERS else np.float64
-        arrays[name] = None if all(value is None for value in values) else np.array(values, kind)  # None becomes NaN
-    return Outcome(
-        ids=np.array([row.sample_id for row in samples], np.int64),
-        **arrays,
-        proposal_low=_float(cell.proposal_low),
-        proposal_high=_float(cell.proposal_high),
-        seconds=cell.seconds,
-        notes=[Reason(code, Verdict(verdict), text) for code, verdict, text in json.loads(cell.notes)],
-        facts=json.loads(cell.facts),
-    )
+        kind = "int64" if name in OPTIONAL_INTEGERS else "float64"
+        arrays[name] = _optional_array([getattr(row, name) for row in samples], kind)
+    return Outcome(ids=np.array([row.sample_id for row in samples], np.int64), **arrays, **_of_cell(cell))
+
+
+def _of_cell(cell: DatabaseRow[Any]) -> dict[str, Any]:
+    """What an outcome has beside its samples."""
+    return {
+        "proposal_low": _float(cell.proposal_low),
+        "proposal_high": _float(cell.proposal_high),
+        "seconds": cell.seconds,
+        "notes": [Reason(code, Verdict(verdict), text) for code, verdict, text in json.loads(cell.notes)],
+        "facts": json.loads(cell.facts),
+    }
+
+
+def _optional_array(values: Sequence[Any], kind: str) -> NDArray[Any] | None:
+    import numpy as np
+
+    return None if all(value is None for value in values) else np.array(values, kind)  # None becomes NaN
 
 
 def _float(value: float | None) -> float:

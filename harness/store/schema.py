@@ -169,6 +169,28 @@ outcomes = Table(
     sqlite_with_rowid=False,
 )
 
+# What came of images that a sentence is asked of. NULL: not measured.
+captions = Table(
+    "captions",
+    metadata,
+    _cell_key(),
+    Column("sample_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", Integer, nullable=False),
+    _text("clean_caption"),
+    _text("caption"),
+    Column("loss", Double),
+    Column("linf", Double),
+    Column("l2", Double),
+    Column("forwards", Double),
+    Column("backwards", Double),
+    Column("proposal_size", Double),
+    Column("l1", Double),
+    Column("named", BigInteger),
+    Column("pointed", BigInteger),
+    Column("covered", Double),
+    sqlite_with_rowid=False,
+)
+
 reasons = Table(
     "reasons",
     metadata,

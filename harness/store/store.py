@@ -9,17 +9,27 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, Table, delete, insert, select, text, update
+from sqlalchemy import Connection, Engine, Row, Table, delete, insert, select, text, update
 
 from harness.errors import BenchError
 from harness.store.connecting import condition, connect, reading, writing
 from harness.store.location import Location, check_place, locate, sqlite_trouble
 from harness.store.records import CellLabel, CellRecord, RunRecord, RunStatus, ScoreRecord, StepRecord, now
 from harness.store.revisions import Condition, sqlite_condition
-from harness.store.rows import cell_row, outcome_rows, reason_rows, run_row, score_row, step_row, to_outcome
-from harness.store.schema import cells, outcomes, reasons, run_cells, runs, scores, steps
+from harness.store.rows import (
+    caption_rows,
+    cell_row,
+    outcome_rows,
+    reason_rows,
+    run_row,
+    score_row,
+    step_row,
+    to_captions,
+    to_outcome,
+)
+from harness.store.schema import captions, cells, outcomes, reasons, run_cells, runs, scores, steps
 from harness.store.verdicts import Relate, judge_group
-from harness.types import Outcome, Reason, Status
+from harness.types import CaptionOutcome, Corpus, Outcome, Reason, Status
 
 
 def open_store(location: str) -> Store:
@@ -125,7 +135,7 @@ class Store:
     def save_cell(
         self,
         cell: CellRecord,
-        outcome: Outcome | None,
+        outcome: Outcome | CaptionOutcome | None,
         scores: Sequence[ScoreRecord],
         reasons: Sequence[Reason],
         relate: Relate | None = None,
@@ -160,12 +170,19 @@ class Store:
 
     def outcome(self, cell_key: str) -> Outcome:
         """What the judge saw of an ok cell, samples in the order they were saved. Raises ValueError for another."""
-        samples = select(outcomes).where(outcomes.c.cell_key == cell_key).order_by(outcomes.c.position)
+        return to_outcome(*self._finished(cell_key, outcomes))
+
+    def captions(self, cell_key: str, references: Mapping[int, tuple[str, ...]], corpus: Corpus) -> CaptionOutcome:
+        """The same of a cell with captions; ``references`` by sample id and ``corpus`` are the data set's."""
+        return to_captions(*self._finished(cell_key, captions), references, corpus)
+
+    def _finished(self, cell_key: str, table: Table) -> tuple[Row[Any], Sequence[Row[Any]]]:
+        samples = select(table).where(table.c.cell_key == cell_key).order_by(table.c.position)
         with reading(self._engine, self._place) as connection:
             cell = connection.execute(select(cells).where(cells.c.key == cell_key)).one_or_none()
             if cell is None or cell.status != Status.OK.value:
                 raise ValueError(f"cell {cell_key} is {cell.status if cell else 'missing'} and has no outcome")
-            return to_outcome(cell, connection.execute(samples).all())
+            return cell, connection.execute(samples).all()
 
     def finished_in_family(self, family: str) -> str | None:
         """The key of an ok cell of a family, the newest; None where there is none and for the empty name of none."""
@@ -182,7 +199,7 @@ class Store:
             connection.execute(insert(steps), step_row(step))
 
 
-def _check_numbers(cell: CellRecord, outcome: Outcome | None, scores: Sequence[ScoreRecord]) -> None:
+def _check_numbers(cell: CellRecord, outcome: Outcome | CaptionOutcome | None, scores: Sequence[ScoreRecord]) -> None:
     if cell.status != Status.OK:
         if outcome is not None or scores or cell.n:
             raise ValueError(f"cell {cell.key} is {cell.status}: it carries no samples and no scores")
@@ -193,11 +210,15 @@ def _check_numbers(cell: CellRecord, outcome: Outcome | None, scores: Sequence[S
 
 
 def _parts(
-    cell: CellRecord, outcome: Outcome | None, score_records: Sequence[ScoreRecord], own: Sequence[Reason]
+    cell: CellRecord,
+    outcome: Outcome | CaptionOutcome | None,
+    score_records: Sequence[ScoreRecord],
+    own: Sequence[Reason],
 ) -> Mapping[Table, list[dict[str, Any]]]:
     return {
         cells: [cell_row(cell, outcome, own)],
-        outcomes: [] if outcome is None else outcome_rows(cell.key, outcome),
+        outcomes: outcome_rows(cell.key, outcome) if isinstance(outcome, Outcome) else [],
+        captions: caption_rows(cell.key, outcome) if isinstance(outcome, CaptionOutcome) else [],
         scores: [score_row(cell.key, record) for record in score_records],
         reasons: reason_rows(cell.key, "own", own),
     }

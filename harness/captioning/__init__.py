@@ -1,0 +1,1 @@
+"""Captions: cleaning and counting their words, scoring them, keeping features, training and judging captioners."""
