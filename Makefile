@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 # A file that is newer than what was installed, so that a second `make install` does not even start Python.
@@ -12,6 +13,9 @@ INSTALLED := $(VENV)/.installed
 # Some container images set it; every start would then compile torch's Python files again, for ten seconds.
 unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
+
+# A file's tests share what they have made, so a file is one worker's; in the order of conftest.py, the longest first.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install run test quick lint style types format lock
 .DEFAULT_GOAL := help
@@ -37,10 +41,10 @@ run: $(INSTALLED)  ## run the small built-in benchmark and print its table
 	$(BIN)/bench table
 
 test: $(INSTALLED)  ## all tests; make test ARGS="tests/test_datasets.py -k cifar"
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 quick: $(INSTALLED)  ## the tests that take no time
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 lint: style types  ## what must be clean before a commit
 
