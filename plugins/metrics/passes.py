@@ -16,6 +16,7 @@ class Passes:
 
     direction: Literal["forward", "backward"] = "forward"
 
+    task: ClassVar[str] = ""
     unit: ClassVar[str] = "passes"
     higher_is_better: ClassVar[bool | None] = None
 

@@ -17,6 +17,7 @@ class Perturbation:
     norm: Literal["Linf", "L2"] = "Linf"
     statistic: Literal["mean", "max"] = "mean"
 
+    task: ClassVar[str] = ""
     unit: ClassVar[str] = "pixel"
     higher_is_better: ClassVar[bool | None] = None
 

@@ -13,9 +13,10 @@ from harness.types import Outcome, Score
 class Seconds:
     """Seconds for attacking and judging all samples on the run's device."""
 
+    task: ClassVar[str] = ""
     unit: ClassVar[str] = "s"
     higher_is_better: ClassVar[bool | None] = None
 
     @hookimpl
     def measure(self, outcome: Outcome) -> Score:
-        return Score(outcome.seconds, None, None, len(outcome.label))
+        return Score(outcome.seconds, None, None, len(outcome.ids))
