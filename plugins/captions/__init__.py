@@ -1,0 +1,1 @@
+"""What the captioned data sets are made of: drawn scenes, and files of captions."""
