@@ -142,6 +142,9 @@ def table(
         str, typer.Option("--format", metavar="FORMAT", help="rich, markdown, csv, json or latex.")
     ] = "rich",
     profile: Annotated[str | None, typer.Option("--profile", metavar="NAME", help="Only this profile.")] = None,
+    matrix: Annotated[
+        str | None, typer.Option("--matrix", metavar="NAME", help="Only the models and attacks of this matrix.")
+    ] = None,
     run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Only the cells of this run.")] = None,
     metric: Annotated[
         str | None, typer.Option("--metric", metavar="NAME", help="What to show; accuracy unless given.")
@@ -160,25 +163,25 @@ def table(
 ) -> None:
     """Print the leaderboard: a row a model, a column an attack.
 
-    Columns are grouped by defense.
+    Columns are grouped by defense. Captioners get a table for each attack, with a column a metric.
     """
     import shutil
 
     from harness.report.against import check_metric, compare_with
-    from harness.report.table import metric_read, render
-    from harness.store.queries import check_names, leaderboard
+    from harness.report.reference import matrix as of_registry
+    from harness.report.reference import published, published_sentences
+    from harness.report.table import read, render
+    from harness.store.queries import check_names
     from harness.store.reading import open_reader
 
-    beside = None
-    if reference:
-        from harness.report.reference import published
-
-        beside = published(reference, registry)
+    beside = published(reference, registry) if reference else None
+    sentences = published_sentences(reference, registry) if reference else None
+    wanted = of_registry(matrix, registry) if matrix else None
     with open_reader(store) as reader:
         check_names(reader, profile=profile, metric=metric)
         if against:
             check_metric(metric)
-        found = leaderboard(reader, profile=profile, run=run, metric=metric_read(format, metric))
+        found, captioned = read(reader, format=format, metric=metric, profile=profile, run=run, matrix=wanted)
         base = compare_with(reader, found, against) if against else None
     terminal = sys.stdout.isatty()
     print(
@@ -191,6 +194,9 @@ def table(
             width=shutil.get_terminal_size().columns if terminal else None,
             rows_limit=rows,
             color=terminal,
+            captioned=captioned,
+            order=wanted.metrics if wanted else of_registry("captions", None).metrics if captioned else (),
+            sentences=sentences,
         )
     )
 

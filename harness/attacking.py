@@ -26,8 +26,12 @@ def attack(
     batch_size: int,
     classes: int | None,
     log: Log | None = None,
+    look: type[Look] = Look,
 ) -> Iterator[Finished]:
-    """What becomes of every sample of ``source``. ``module`` must be in evaluation mode with frozen weights."""
+    """What becomes of every sample of ``source``. ``module`` must be in evaluation mode with frozen weights.
+
+    look: how a step attack's points are looked at, where the model is no classifier.
+    """
     log = log or Log()
     if not assault.by_step:
         for fresh in refilled(source, batch_size):
@@ -36,7 +40,7 @@ def attack(
             log.notes |= {note.code: note for note in notes}
             yield finished
         return
-    engine = Engine(module, assault, batch_size, classes=classes)
+    engine = Engine(module, assault, batch_size, classes=classes, look=look)
     yield from engine.run(source)
     if engine.look.halved:
         log.facts["batch_size"] = engine.look.batch_size

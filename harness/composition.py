@@ -1,6 +1,7 @@
 """What the splits of a data set are made of, measured once and kept under the content key of the data step.
 
-Kept are the sample ids and the class counts of each split, and mean and deviation of the training images. The ids are
+Kept are the sample ids of each split, its class counts (of captions: how many each image has), and mean and deviation
+of the training images. The ids are
 held against those of every later load, so that splits which change under an unchanged key are noticed.
 """
 
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness.artifacts import Artifacts
 from harness.errors import BenchError
-from harness.types import Facts, Split
+from harness.types import CaptionedSplit, Facts, Split
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+Splits = Mapping[str, Split] | Mapping[str, CaptionedSplit]
 
 KIND = "data"
 SPLITS = ("train", "validation", "test")
@@ -28,7 +31,10 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Composition:
-    """ids (N,) and counts (K,) of each split, int64; mean and std of each channel of the training pixels in [0, 1]."""
+    """ids (N,) and counts of each split, int64; mean and std of each channel of the training pixels in [0, 1].
+
+    counts: samples of each class (K,), or captions of each image (N,).
+    """
 
     ids: Mapping[str, NDArray[np.int64]]
     counts: Mapping[str, NDArray[np.int64]]
@@ -36,7 +42,7 @@ class Composition:
     std: tuple[float, ...]
 
 
-def check(name: str, facts: Facts, splits: Mapping[str, Split]) -> None:
+def check(name: str, facts: Facts, splits: Splits) -> None:
     """Raises BenchError for a missing split, and for shapes, types, labels or ids that do not fit."""
     for split in SPLITS:
         if split not in splits:
@@ -45,7 +51,7 @@ def check(name: str, facts: Facts, splits: Mapping[str, Split]) -> None:
         _check_part(name, split, part, facts)
 
 
-def measured(facts: Facts, splits: Mapping[str, Split]) -> Composition:
+def measured(facts: Facts, splits: Splits) -> Composition:
     """The composition of splits in memory, which must be sound (see ``check``)."""
     mean, std = _statistics(splits["train"].images)
     ids = {name: split.ids for name, split in splits.items()}
@@ -53,7 +59,7 @@ def measured(facts: Facts, splits: Mapping[str, Split]) -> Composition:
 
 
 def settled(
-    artifacts: Artifacts, key: str, name: str, facts: Facts, splits: Mapping[str, Split], *, fresh: bool = False
+    artifacts: Artifacts, key: str, name: str, facts: Facts, splits: Splits, *, fresh: bool = False
 ) -> Composition:
     """What is kept of these splits, else measured now and kept; what is damaged is measured again.
 
@@ -108,34 +114,45 @@ def imbalance(counts: NDArray[np.int64]) -> float:
     return int(counts.max()) / smallest if smallest else math.inf
 
 
-def _check_part(name: str, split: str, part: Split, facts: Facts) -> None:
+def _check_part(name: str, split: str, part: Split | CaptionedSplit, facts: Facts) -> None:
     import numpy as np
 
     where = f"dataset {name}, split {split}"
+    answers, what = (part.labels, "labels") if isinstance(part, Split) else (part.captions, "lists of captions")
     if part.images.shape[1:] != facts.shape or part.images.dtype != np.uint8:
         got = f"{part.images.dtype} {part.images.shape}"
         raise BenchError(f"{where}: images are {got}; uint8 (N, {', '.join(map(str, facts.shape))}) is needed")
-    if not len(part.images) == len(part.labels) == len(part.ids) > 0:
-        counts = f"{len(part.images)} images, {len(part.labels)} labels, {len(part.ids)} ids"
+    if not len(part.images) == len(answers) == len(part.ids) > 0:
+        counts = f"{len(part.images)} images, {len(answers)} {what}, {len(part.ids)} ids"
         raise BenchError(f"{where}: {counts}; the same number of each, at least one, is needed")
-    for column in ("labels", "ids"):
+    for column in ("labels", "ids") if isinstance(part, Split) else ("ids",):
         if (dtype := getattr(part, column).dtype) != np.int64:
             raise BenchError(f"{where}: {column} are {dtype}; int64 is needed")
-    if part.labels.min() < 0 or part.labels.max() >= len(facts.classes):
-        span = f"{part.labels.min()} to {part.labels.max()}"
-        raise BenchError(f"{where}: labels run from {span}; 0 to {len(facts.classes) - 1} is needed")
     if len(np.unique(part.ids)) != len(part.ids):
         raise BenchError(f"{where}: sample ids are not unique")
+    if isinstance(part, CaptionedSplit):
+        without = [int(number) for number, texts in zip(part.ids, part.captions, strict=True) if not texts]
+        if without:
+            raise BenchError(f"{where}: {len(without)} images have no caption, the first with id {without[0]}")
+        if part.objects and len(part.objects) != len(part.ids):
+            raise BenchError(f"{where}: {len(part.objects)} lists of boxes for {len(part.ids)} images")
+    elif part.labels.min() < 0 or part.labels.max() >= len(facts.classes):
+        span = f"{part.labels.min()} to {part.labels.max()}"
+        raise BenchError(f"{where}: labels run from {span}; 0 to {len(facts.classes) - 1} is needed")
 
 
-def _counts(facts: Facts, splits: Mapping[str, Split]) -> dict[str, NDArray[np.int64]]:
+def _counts(facts: Facts, splits: Splits) -> dict[str, NDArray[np.int64]]:
     import numpy as np
 
-    classes = len(facts.classes)
-    return {name: np.bincount(split.labels, minlength=classes).astype(np.int64) for name, split in splits.items()}
+    def counted(split: Split | CaptionedSplit) -> NDArray[np.int64]:
+        if isinstance(split, CaptionedSplit):
+            return np.array([len(texts) for texts in split.captions], np.int64)
+        return np.bincount(split.labels, minlength=len(facts.classes)).astype(np.int64)
+
+    return {name: counted(split) for name, split in splits.items()}
 
 
-def _same(found: Composition, facts: Facts, splits: Mapping[str, Split]) -> bool:
+def _same(found: Composition, facts: Facts, splits: Splits) -> bool:
     import numpy as np
 
     counts = _counts(facts, splits)
@@ -164,7 +181,7 @@ def _statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[flo
         part = images[start : start + _AT_ONCE]
         total += part.sum((0, 2, 3), dtype=np.int64)
         squares += np.square(part, dtype=np.uint16).sum((0, 2, 3), dtype=np.int64)
-    n = images.size // images.shape[1]
+    n = math.prod(images.shape) // images.shape[1]  # images that are read from files know no size
     mean = [int(t) / n / 255 for t in total]
     std = [math.sqrt(n * int(s) - int(t) ** 2) / n / 255 for t, s in zip(total, squares, strict=True)]
     return tuple(mean), tuple(max(value, SMALLEST_STD) for value in std)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor
 from harness.composition import Composition, check, measured
 from harness.domain import Normalised
 from harness.types import Batch, Facts, Split
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,13 @@ class Samples:
         """A fixed random subset, the same for every model, attack and seed; ordered as the whole."""
         if limit is None or limit >= len(self):
             return self
-        index = torch.from_numpy(np.random.default_rng(0).permutation(len(self))[:limit]).sort().values
-        index = index.to(self.labels.device)
+        index = torch.from_numpy(chosen(len(self), limit)).to(self.labels.device)
         return replace(self, images=self.images[index], labels=self.labels[index], ids=self.ids[index])
+
+
+def chosen(n: int, limit: int) -> NDArray[np.int64]:
+    """The places of the ``limit`` of ``n`` samples that every evaluation with this limit takes, in rising order."""
+    return np.sort(np.random.default_rng(0).permutation(n)[:limit])
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,6 @@ RIPE = 4
 AHEAD = {"cpu": 16, "cuda": 128}
 """How many images in one look cost little more than few; proposals ahead fill up to here."""
 
-
 LEARNT = 0.1
 """Weight of the newest look in the share of proposals that were accepted lately."""
 
@@ -42,7 +41,15 @@ LEARNT = 0.1
 class Engine:
     """Runs one step attack against one model. ``module`` is asked in evaluation mode with frozen weights."""
 
-    def __init__(self, module: nn.Module, assault: Assault, batch_size: int, *, classes: int | None = None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        assault: Assault,
+        batch_size: int,
+        *,
+        classes: int | None = None,
+        look: type[Look] = Look,
+    ) -> None:
         hooks = assault.hooks
         self.assault, self._hooks, self._steps = assault, hooks, int(assault.component.steps)
         rounds = int(assault.component.restarts)
@@ -52,7 +59,7 @@ class Engine:
         self._spent = torch.zeros(0, 3, dtype=torch.int64)  # forwards, backwards, zero gradients, by place
         self._beside = Beside(rounds)
         loss = self._own_loss if registry.offers(hooks, "loss") else task_loss
-        self.look = Look(module, batch_size, loss, assault.draws, assault.precision)
+        self.look = look(module, batch_size, loss, assault.draws, assault.precision)
         # Who is looked at with a gradient, who by a step that needs none, who without one because it is the last look
         # or is probably won, and who was then found to stand and now needs a gradient.
         self._ready, self._blind, self._unsure, self._stands = Pool(), Pool(), Pool(), Pool()

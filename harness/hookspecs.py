@@ -16,7 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from harness.types import Batch, Evaluation, Facts, Outcome, Preparation, Problem, Score, Split, State, Threat
+from harness.types import (
+    Batch,
+    CaptionedSplit,
+    CaptionOutcome,
+    Evaluation,
+    Facts,
+    Outcome,
+    Preparation,
+    Problem,
+    Score,
+    Split,
+    State,
+    Threat,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,12 +59,15 @@ class Datasets:
         """Fetch the files into ``root``, checksums verified. Raises BenchError saying what to get from where."""
 
     @hookspec(firstresult=True)
-    def load(self, files: Sequence[Path]) -> Mapping[str, Split]:
+    def load(self, files: Sequence[Path]) -> Mapping[str, Split | CaptionedSplit]:
         """The splits ``train``, ``validation`` and ``test`` in memory."""
 
 
 class Models:
-    """Optional attribute ``weights: str``: a local safetensors file to start from; its digest is part of the key."""
+    """Optional attribute ``weights: str``: a local safetensors file to start from; its digest is part of the key.
+
+    ``task: ClassVar[str]``: "captioning" for a module that is a ``harness.types.Captioner``.
+    """
 
     @hookspec(firstresult=True)
     def sources(self) -> Sequence[Path]:
@@ -59,7 +75,10 @@ class Models:
 
     @hookspec(firstresult=True)
     def build(self, preparation: Preparation) -> nn.Module:
-        """A module from pixels (N, C, H, W) in [0, 1] to logits (N, K), normalisation and resizing inside."""
+        """A module from pixels (N, C, H, W) in [0, 1] to logits (N, K), normalisation and resizing inside.
+
+        Of a captioner: what ``harness.types.Captioner`` says, for the words of ``preparation.vocabulary``.
+        """
 
 
 class Attacks:
@@ -70,6 +89,7 @@ class Attacks:
     ``targeted: ClassVar[bool]``: wants certain classes, so what fell at a small eps is attacked again at a larger one.
     ``keeps_best: ClassVar[bool]``: a look whose loss is not above ``state["best_loss"]`` changes nothing but the next
     proposal, so several may be looked at together. What is told of one guessed to be refused is a loss of -inf.
+    ``tasks: ClassVar[tuple[str, ...]]``: "captioning" among them where no class is looked at; else classification only.
     ``only_asks: ClassVar[bool]``: its own loop calls the model and changes nothing of it; it gets the fast form.
     A step attack has fields ``steps`` and ``restarts`` and gives ``start`` and ``step``; any other gives ``perturb``.
     The engine evaluates ``x_adv``, keeps the first image that fools (of a ``minimum_norm`` attack the smallest), and
@@ -107,7 +127,10 @@ class Attacks:
 
 
 class Defenses:
-    """Gives ``objective`` (then the model is trained further), ``wrap``, both, or neither (the undefended row)."""
+    """Gives ``objective`` (then the model is trained further), ``wrap``, both, or neither (the undefended row).
+
+    ``tasks: ClassVar[tuple[str, ...]]``, as of attacks.
+    """
 
     @hookspec(firstresult=True)
     def objective(self, problem: Problem, batch: Batch, random: SampleRandom) -> Tensor:
@@ -123,10 +146,13 @@ class Defenses:
 
 
 class Metrics:
-    """``unit: ClassVar[str]``, ``higher_is_better: ClassVar[bool | None]``."""
+    """``unit: ClassVar[str]``, ``higher_is_better: ClassVar[bool | None]``.
+
+    ``task: ClassVar[str]``: "captioning" for one that gets a CaptionOutcome, "" for one that takes either.
+    """
 
     @hookspec(firstresult=True)
-    def measure(self, outcome: Outcome, facts: Facts) -> Score | None:
+    def measure(self, outcome: Outcome | CaptionOutcome, facts: Facts) -> Score | None:
         """A number with its interval from per-sample outcomes; None where it does not apply. facts: of the data set."""
 
 

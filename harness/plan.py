@@ -21,9 +21,9 @@ from harness.errors import BenchError
 from harness.keys import key_of
 from harness.layers import merge
 from harness.recipe import Recipe
-from harness.types import SEVERITY, Facts, Threat
+from harness.types import CAPTIONING, CLASSIFICATION, SEVERITY, Facts, Threat
 
-VERSIONS = {"data": 1, "fit": 2, "harden": 2, "attack": 2, "judge": 2, "measure": 1}
+VERSIONS = {"data": 1, "fit": 2, "harden": 2, "attack": 2, "judge": 2, "measure": 1, "text": 1}
 PRECISION = "float32"
 RETIRING = 0.5
 """Share of its steps that an attack is expected to need where fooled samples leave; for time estimates alone."""
@@ -207,6 +207,7 @@ class _Planner:
         data = self.data[model.dataset]
         start = self.fit(model.start, seed) if model.start else None
         sources, fault = _sources(model)
+        _check_task(model, data)
         document = {
             **_document("fit", model),
             "recipe": model.recipe.deciding(),
@@ -287,6 +288,9 @@ class _Planner:
             "seed": seed,
         }
         document |= self._domain
+        captions = facts is not None and facts.task == CAPTIONING
+        if captions:
+            document["decoding"] = {name: getattr(run, name) for name in ("beam", "longest", "length_penalty")}
         if threat is None:  # nothing is attacked: how does not matter
             document |= {"final_iterate": False, "query_budget": None, "precision": PRECISION}
             document.pop("domain", None)
@@ -328,6 +332,14 @@ class _Planner:
 
 def _unsuited(attack: AttackConfig, threat: Threat | None, hardened: HardenStep, surrogate: FitStep | None) -> str:
     """Why an attack does not apply here, if it does not."""
+    facts = hardened.fit.data.facts
+    for part in (*attack.parts, hardened.defense):
+        able = getattr(part.component, "tasks", (CLASSIFICATION,))
+        if facts and facts.task not in able:
+            made = f"{part.kind.removesuffix('s')} {part.name} is made for {' and '.join(able)}"
+            return f"{made}; {hardened.fit.data.config.name} asks for {facts.task}"
+    if facts and facts.task == CAPTIONING and surrogate:
+        return f"attack {attack.name}: captions are attacked on the captioner itself, not on a surrogate"
     if threat and threat.norm not in attack.norms:
         return f"attack {attack.name} does not support {threat.norm}; it supports {', '.join(attack.norms) or 'none'}"
     if surrogate and surrogate.data.key != hardened.fit.data.key:
@@ -378,7 +390,10 @@ def data_step(config: Configured, roots: Sequence[Path], *, download: bool) -> D
             "name the folder that holds it with --data PATH or BENCH_DATA (bench run tries the download)"
         )
     document["digest"] = locating.digest(files)
-    return DataStep(key_of(document), document, config, tuple(files), hooks.facts())
+    facts = hooks.facts()
+    if facts.task == CAPTIONING:
+        document["text"] = VERSIONS["text"]
+    return DataStep(key_of(document), document, config, tuple(files), facts)
 
 
 def _sources(model: ModelConfig) -> tuple[list[Path], str]:
@@ -393,6 +408,16 @@ def _sources(model: ModelConfig) -> tuple[list[Path], str]:
             raise BenchError(f"models.{model.name}.weights: {weights}: no such file; give a safetensors file's path")
         found.append(path)
     return found, ""
+
+
+def _check_task(model: ModelConfig, data: DataStep) -> None:
+    """Raises BenchError for a captioner on classes, and for a classifier on captions."""
+    task = getattr(model.component, "task", CLASSIFICATION)
+    if not model.fault and data.facts and data.facts.task != task:
+        raise BenchError(
+            f"models.{model.name}: a model for {task}; its dataset {model.dataset} is one for {data.facts.task}; name "
+            f"another dataset by --set models.{model.name}.dataset=NAME"
+        )
 
 
 def _check_budget(request: Request) -> None:

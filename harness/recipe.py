@@ -25,6 +25,7 @@ class Recipe:
     without. ``ema``: decay of an exponential moving average of the weights, which then are what is validated and
     kept (0: none). ``precision``: of the forward passes of the training loss; weights, validation and the making of
     adversarial images stay float32. ``clip_norm``: the most that the gradient's L2 norm may be (None: any).
+    ``plateau_factor``: what the schedule ``plateau`` multiplies the rate with after three epochs that were no better.
     ``channels_last``: the memory order of images and convolutions. Raises ValueError for a value out of range.
     """
 
@@ -47,6 +48,7 @@ class Recipe:
     precision: Literal["float32", "bfloat16"] = field(default="float32", metadata=ADDED_LATER)
     channels_last: bool = field(default=True, metadata=ADDED_LATER)
     clip_norm: float | None = field(default=None, metadata=ADDED_LATER)
+    plateau_factor: float = field(default=0.5, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         lowest = {
@@ -63,6 +65,8 @@ class Recipe:
         for name in ("lr", "clip_norm"):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise ValueError(f"{name}: got {value}; more than 0 is needed")
+        if not 0 < self.plateau_factor < 1:
+            raise ValueError(f"plateau_factor: got {self.plateau_factor}; a share between 0 and 1 is needed")
         shares = {"warmup": "a share of all steps", "label_smoothing": "a share", "ema": "a decay such as 0.999, or 0,"}
         for name, what in shares.items():
             if not 0 <= (value := getattr(self, name)) < 1:

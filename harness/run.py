@@ -23,7 +23,7 @@ from harness.progress import Reporter
 from harness.store.queries import cell_states, rates
 from harness.store.reading import open_if_any
 from harness.store.records import CellLabel, CellState, RunRecord, RunStatus
-from harness.types import Status
+from harness.types import CLASSIFICATION, Status
 
 if TYPE_CHECKING:
     from harness.store.store import Store
@@ -109,7 +109,8 @@ def preflight(found: Prospect) -> None:
 
     fits, _, _ = needed(found.todo, found.finished)
     for fit in fits:
-        if fit.data.facts and not fit.fault:
+        # A captioner is built for the words of its captions, which are not read before the run.
+        if fit.data.facts and fit.data.facts.task == CLASSIFICATION and not fit.fault:
             channels = fit.data.facts.shape[0]
             with contextlib.suppress(_NotForTheUser):
                 _only_bench_errors(build_module, fit, [0.0] * channels, [1.0] * channels)

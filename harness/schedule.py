@@ -19,7 +19,9 @@ class Schedule:
         self.warm = round(recipe.warmup * steps)
         self.step = 0
         if self.by_epoch:
-            self.scheduler: Any = lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.5, patience=2)
+            self.scheduler: Any = lr_scheduler.ReduceLROnPlateau(
+                optimizer, mode="max", factor=recipe.plateau_factor, patience=2
+            )
             self._rise()
         elif recipe.schedule == "one_cycle":
             rise = recipe.warmup or 0.3

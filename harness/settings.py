@@ -22,7 +22,9 @@ class RunSettings:
     that fools. query_budget: forward passes a sample that an attack may spend. precision: of the engine's passes; the
     judge's are float32. domain: "normalised" hands attacks normalised images, a mistake made again to explain it; the
     last iterate then counts. verify: take the checks that cost passes; probe: the attack without gradients that is one
-    of them. threads: of torch on the CPU; 0 takes every core.
+    of them. beam, longest, length_penalty: how captions are searched for: greedily or by a beam of this width, up to so
+    many words, hypotheses compared by log probability / length ** length_penalty. threads: of torch on the CPU; 0 takes
+    every core.
     """
 
     matrix: str = "report"
@@ -37,6 +39,9 @@ class RunSettings:
     domain: Literal["pixels", "normalised"] = "pixels"
     verify: bool = False
     probe: str = ""
+    beam: int = 1
+    longest: int = 30
+    length_penalty: float = 0.0
     batch_size: int = 256
     device: str = "auto"
     threads: int = 0
@@ -84,7 +89,7 @@ def run_settings(table: Table, options: Options) -> RunSettings:
             raise BenchError(f"--severity: got {level:g}; whole numbers from 1 to 5 are needed")
     if run.query_budget is not None and run.query_budget < 1:
         raise BenchError(f"--query-budget: got {run.query_budget}; forward passes a sample, 1 or more, are needed")
-    for name, low in (("batch_size", 1), ("threads", 0)):
+    for name, low in (("batch_size", 1), ("threads", 0), ("beam", 1), ("longest", 1), ("length_penalty", 0)):
         if (got := getattr(run, name)) < low:
             raise BenchError(f"run.{name}: got {got}; {low} or more is needed")
     if not run.seeds:

@@ -27,6 +27,7 @@ SEVERITY = "severity"
 """What stands in the place of a norm for common corruptions, whose strength is a severity and no distance."""
 CLASSIFICATION, CAPTIONING = "classification", "captioning"
 """What a data set asks of a model: one class of each image, or a sentence about it."""
+ANY_TASK = (CLASSIFICATION, CAPTIONING)
 KINDS = ("datasets", "models", "attacks", "defenses", "metrics")
 
 State = dict[str, Any]
@@ -388,6 +389,8 @@ class Captioner(Protocol):
     ``tokens`` int64 (N, T + 1) are <start>, the words, <end>, and <pad> up to the longest.
     """
 
+    encoder: nn.Module
+    """What ``encode`` asks."""
     frozen: bool
     """Whether the encoder is not trained, so that what it makes of an image may be kept."""
     grid: tuple[int, int]
@@ -401,8 +404,11 @@ class Captioner(Protocol):
         """Teacher-forced logits (N, T, V): those at t are of ``tokens[:, t + 1]``."""
         ...
 
-    def objective(self, x: Tensor, tokens: Tensor, progress: float) -> Tensor:
-        """What training makes small, of each sample (N,). progress: share of the training that is done, in [0, 1]."""
+    def objective(self, x: Tensor, tokens: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        """What training makes small, of each sample (N,), and the logits (N, T, V) it comes from.
+
+        progress: share of the training that is done, in [0, 1].
+        """
         ...
 
     def generate(self, x: Tensor, *, beam: int, longest: int, length_penalty: float) -> Generated:

@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.statistics import rate
 from harness.store.records import Sibling
-from harness.types import Outcome, Reason, Threat, Verdict
+from harness.types import CaptionOutcome, Outcome, Reason, Threat, Verdict
 
 TOLERANCE = 1e-5
 """Float32 noise allowed at the edge of the budget and of [0, 1], in pixel units."""
@@ -59,6 +59,19 @@ def own(outcome: Outcome, threat: Threat | None, *, access: str = "gradient", dr
         found += [*_random(outcome, draws), *_gradients(outcome)]
     if access:
         found += _probed(outcome, threat)
+    return found
+
+
+def of_captions(outcome: CaptionOutcome, threat: Threat | None) -> list[Reason]:
+    """What one cell's captions say, and what the engine noted."""
+    found = list(outcome.notes)
+    if threat is None:
+        return found
+    found += [*_budget(outcome, threat), *_domain(outcome)]
+    same = outcome.linf == 0
+    if threat.eps > 0 and same.any():
+        text = f"{int(same.sum())} of {len(same)} adversarial images equal the clean ones"
+        found.append(Reason("unchanged", Verdict.INVALID if same.all() else Verdict.SUSPECT, text))
     return found
 
 
@@ -146,7 +159,7 @@ def _probed(outcome: Outcome, threat: Threat) -> list[Reason]:
     return found
 
 
-def _budget(outcome: Outcome, threat: Threat | None) -> list[Reason]:
+def _budget(outcome: Outcome | CaptionOutcome, threat: Threat | None) -> list[Reason]:
     if threat is None:
         return []
     over = outcome.proposal_size > threat.eps * (1 + 1e-4) + TOLERANCE
@@ -160,7 +173,7 @@ def _budget(outcome: Outcome, threat: Threat | None) -> list[Reason]:
     return [Reason("over_budget", Verdict.SUSPECT, text)]
 
 
-def _domain(outcome: Outcome) -> list[Reason]:
+def _domain(outcome: Outcome | CaptionOutcome) -> list[Reason]:
     low, high = outcome.proposal_low, outcome.proposal_high
     if low >= -TOLERANCE and high <= 1 + TOLERANCE:
         return []

@@ -435,5 +435,5 @@ def test_the_published_table_is_that_of_the_study(study: dict[str, Any]) -> None
 
 def test_published_figures_must_be_numbers() -> None:
     own("[references.mine.model.none]\nclean = 'high'\n")
-    with pytest.raises(BenchError, match=r"references\.mine: got .*expected float, got str"):
+    with pytest.raises(BenchError, match=r"references\.mine: got .*expected float.*, got str"):
         published("mine")

@@ -174,7 +174,8 @@ OFFERED = {
     f"harness.{name}"
     for name in (
         *("types", "hookspecs", "errors", "randomness", "statistics", "locating", "splitting", "weights"),
-        *("analysis.calibration", "analysis.confusion"),
+        *("analysis.calibration", "analysis.confusion", "tasks.captioning"),
+        *("captioning.vocabulary", "captioning.text", "captioning.scores"),
     )
 }
 
@@ -204,7 +205,7 @@ def test_there_are_no_import_cycles() -> None:
 # --- names
 
 # Component names that are words of the language, which the harness may use for something else.
-WORDS = {"clean", "none", "accuracy", "passes", "seconds", "perturbation", "square", "corruption"}
+WORDS = {"clean", "none", "accuracy", "passes", "seconds", "perturbation", "square", "corruption", "captioner", "bleu"}
 # Packages whose version is recorded, and an example of what to type: nothing depends on them.
 NAMED = {
     *(("harness/provenance.py", package) for package in ("timm", "torchattacks", "torchvision")),

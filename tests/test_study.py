@@ -71,7 +71,7 @@ def runs(
         bench(folder, data, *only, settings=(*same, f"models.vit_ft.weights={weights}"))
 
     def vits() -> None:
-        bench(folder, data, "--models", "vit_ft,vit_scratch", "--limit", "2500", "--store", "vits.db")
+        bench(folder, data, "--models", "vit_ft,vit_scratch", "--limit", "1500", "--store", "vits.db")
 
     with ThreadPoolExecutor(2) as pool:
         for running in [pool.submit(resnets), pool.submit(vits)]:

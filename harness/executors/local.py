@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +15,22 @@ from torch import Tensor, nn
 from harness import composition, data, registry, training, validity
 from harness.artifacts import Artifacts, Tensors
 from harness.assault import Assault
+from harness.captioning import features
+from harness.captioning.data import CaptionData, CaptionSamples
+from harness.captioning.data import on_device as captions_on_device
+from harness.captioning.judging import CaptionTrial
+from harness.captioning.judging import judge as judge_captions
+from harness.captioning.lessons import CaptionLessons
+from harness.captioning.saying import Decoding
+from harness.captioning.vocabulary import Vocabulary
 from harness.config import AttackConfig
 from harness.divergence import Diverged
 from harness.domain import Normalised, inner
 from harness.errors import BenchError
 from harness.estimate import Estimate
 from harness.judging import Trial, at_budget, judge
-from harness.lessons import ClassLessons, Objective, plain_objective
+from harness.keys import key_of
+from harness.lessons import ClassLessons, Lessons, Objective, plain_objective
 from harness.plan import CellStep, DataStep, FitStep, HardenStep, TrainingStep
 from harness.progress import Reporter, percent
 from harness.randomness import SampleRandom, derive, generators_kept, seed_generators
@@ -30,9 +39,12 @@ from harness.settings import RunSettings
 from harness.store.records import CellRecord, CellState, ScoreRecord, StepRecord
 from harness.store.store import Store
 from harness.subject import Subject, examine
-from harness.types import Batch, Outcome, Preparation, Status
+from harness.types import CAPTIONING, CLASSIFICATION, Batch, Captioner, CaptionOutcome, Outcome, Preparation, Status
 from harness.undisturbed import undisturbed
 from harness.weights import transfer
+
+TOLD = {"accuracy": "accuracy", "bleu4": "BLEU-4"}
+"""The metrics that are told as a cell is finished."""
 
 
 class StepFailed(Exception):
@@ -54,6 +66,7 @@ class Local:
     probe: AttackConfig | None = None
     fresh: bool = False
     _data: dict[str, data.Data] = field(default_factory=dict)
+    _caption_data: dict[str, CaptionData] = field(default_factory=dict)
     _failed: dict[str, str] = field(default_factory=dict)
     _made: set[str] = field(default_factory=set)
     _module: tuple[str, nn.Module] | None = None
@@ -79,15 +92,18 @@ class Local:
             self._put_aside(cell, Status.INTERRUPTED, "the run was interrupted before this cell was finished")
 
     def _attack(self, cell: CellStep) -> None:
-        outcome = self._outcome(cell)
-        draws = min(part.eot for part in cell.attack.parts)
-        reasons = validity.own(outcome, cell.threat, access=cell.attack.access, draws=draws)
+        outcome = self._captioned(cell) if _captions(cell) else self._outcome(cell)
+        if isinstance(outcome, CaptionOutcome):
+            reasons = validity.of_captions(outcome, cell.threat)
+        else:
+            draws = min(part.eot for part in cell.attack.parts)
+            reasons = validity.own(outcome, cell.threat, access=cell.attack.access, draws=draws)
         scores = [self._score(name, cell, outcome) for name in cell.metrics]
         passes = float(outcome.forwards.sum() + outcome.backwards.sum()) / 2
         record = self._record(cell, Status.OK, n=cell.n, seconds=outcome.seconds, passes=passes)
         self.store.save_cell(record, outcome, scores, reasons, validity.siblings)
-        accuracy = next((s for s in scores if s.metric == "accuracy"), None)
-        text = f"{percent(accuracy.value)} accuracy, n = {accuracy.n}, " if accuracy else ""
+        told = next((s for s in scores if s.metric in TOLD and s.value is not None), None)
+        text = f"{percent(told.value)} {TOLD[told.metric]}, n = {told.n}, " if told else ""
         doubts = f" [{', '.join(reason.code for reason in reasons)}]" if reasons else ""
         self.reporter.say(f"{cell.label}: {text}{outcome.seconds:.1f} s{doubts}")
 
@@ -121,6 +137,17 @@ class Local:
             cut_off = domain.cut_off(replace(samples, domain=None).take(few).x)
             judged.facts |= {"domain": self.settings.domain, "cut_off": cut_off}
         return judged
+
+    def _captioned(self, cell: CellStep) -> CaptionOutcome:
+        """What the judge of captions says of a cell."""
+        data = self.captions(cell.hardened.fit.data)
+        module = self.hardened_module(cell.hardened)
+        self.reporter.step(cell.label, self.estimate.step(cell))
+        run = self.settings
+        decoding = Decoding(run.beam, run.longest, run.length_penalty)
+        trial = CaptionTrial(module, self.assault(cell, cell.attack), decoding, run.batch_size)
+        samples = data.splits["test"].limited(cell.n)
+        return judge_captions(trial, samples, data.corpus, lambda share: self.reporter.advance(share, ""))
 
     def _domain(self, step: DataStep) -> Normalised | None:
         """What attacks and hardening are fed with, where it is not pixels."""
@@ -179,15 +206,23 @@ class Local:
     def _measure_again(self, cell: CellStep, state: CellState) -> None:
         """Takes the metrics that a finished cell does not have yet, from its stored outcomes."""
         missing = [name for name, key in cell.metrics.items() if state.metrics.get(name) != key]
-        outcome = self.store.outcome(cell.key)
+        outcome: Outcome | CaptionOutcome
+        if _captions(cell):
+            data = self.captions(cell.hardened.fit.data)
+            outcome = self.store.captions(cell.key, data.references, data.corpus)
+        else:
+            outcome = self.store.outcome(cell.key)
         self.store.save_scores(cell.key, [self._score(name, cell, outcome) for name in missing])
         self.reporter.say(f"{cell.label}: measured {', '.join(missing)}")
 
-    def _score(self, name: str, cell: CellStep, outcome: Outcome) -> ScoreRecord:
+    def _score(self, name: str, cell: CellStep, outcome: Outcome | CaptionOutcome) -> ScoreRecord:
         metric = self.metrics[name]
         if metric.fault:
             raise BenchError(metric.fault)
         facts = cell.hardened.fit.data.facts
+        assert facts is not None
+        if getattr(metric.component, "task", CLASSIFICATION) not in ("", facts.task):
+            return ScoreRecord(name, cell.metrics[name], None, None, None, 0, getattr(metric.component, "unit", ""))
         score = registry.bind("metrics", metric.component).measure(outcome=outcome, facts=facts)
         unit = getattr(metric.component, "unit", "")
         value, low, high, n = score or (None, None, None, 0)
@@ -270,7 +305,6 @@ class Local:
     def _train(
         self, step: TrainingStep, module: nn.Module, recipe: Recipe, objective: Objective
     ) -> tuple[Tensors, list[dict[str, float]]]:
-        splits = self.load(step.data).splits
         checkpoint = self.artifacts.checkpoint(step.key)
         if self.fresh:
             checkpoint.unlink(missing_ok=True)
@@ -281,25 +315,64 @@ class Local:
             self.reporter.advance(share, f"epoch {epoch + 1}/{recipe.epochs} loss {loss:.3f}")
 
         def on_epoch(epoch: training.Epoch) -> None:
+            bleu = "" if epoch.validation_bleu4 is None else f"BLEU-4 {percent(epoch.validation_bleu4)} "
             self.reporter.say(
                 f"{step.label}: epoch {epoch.epoch}/{recipe.epochs} loss {epoch.loss:.3f} accuracy "
-                f"{percent(epoch.accuracy)} validation {percent(epoch.validation_accuracy)} "
-                f"({epoch.images_per_second:.0f} images/s)"
+                f"{percent(epoch.accuracy)} validation {percent(epoch.validation_accuracy)} {bleu}"
+                f"({epoch.images_per_second:.0f} {'captions' if bleu else 'images'}/s)"
             )
 
         seed = derive(step.seed, step.kind)
-        validation = splits["validation"].limited(recipe.validation_samples)
+        lessons: Lessons
+        if step.data.facts and step.data.facts.task == CAPTIONING:
+            lessons = self._caption_lessons(step, module, recipe, seed)
+        else:
+            splits = self.load(step.data).splits
+            validation = splits["validation"].limited(recipe.validation_samples)
+            lessons = ClassLessons(splits["train"], validation, objective, seed, self.settings.batch_size)
         return training.train(
             training.Training(
                 module,
                 recipe,
-                ClassLessons(splits["train"], validation, objective, seed, self.settings.batch_size),
+                lessons,
                 seed,
                 checkpoint,
                 on_batch,
                 on_epoch,
             )
         )
+
+    def _caption_lessons(self, step: TrainingStep, module: nn.Module, recipe: Recipe, seed: int) -> CaptionLessons:
+        """Captions to learn; what a frozen encoder makes of their images is kept and used instead of them."""
+        splits = dict(self.captions(step.data).splits)
+        if cast("Captioner", module).frozen:
+            for name in ("train", "validation"):
+                splits[name] = self._with_features(step, module, splits[name], name)
+        validation = splits["validation"].limited(recipe.validation_samples)
+        return CaptionLessons(splits["train"], validation, seed, self.settings.batch_size, self.settings.longest)
+
+    def _with_features(
+        self, step: TrainingStep, module: nn.Module, samples: CaptionSamples, split: str
+    ) -> CaptionSamples:
+        label = f"features of {step.data.config.name}, {split}"
+        self.reporter.step(label, 0.0)
+
+        def read(rows: Any) -> Tensor:
+            return samples.pixels(torch.from_numpy(rows))
+
+        captioner = cast("Captioner", module)
+        key = key_of({"data": step.data.key, "split": split, "encoder": features.digest(captioner.encoder)})
+        with undisturbed(module):
+            kept = features.kept(
+                self.artifacts,
+                key,
+                captioner.encode,
+                read,
+                len(samples),
+                self.settings.batch_size,
+                lambda share: self.reporter.advance(share, label),
+            )
+        return replace(samples, features=kept)
 
     def _once(self, step: TrainingStep, make: Any) -> Tensors:
         """The weights of a step: from the artifacts where it is finished, else made now and kept."""
@@ -339,24 +412,44 @@ class Local:
         )
 
     def _build(self, step: FitStep) -> nn.Module:
+        if step.data.facts and step.data.facts.task == CAPTIONING:
+            captions = self.captions(step.data)
+            return build_module(step, captions.mean, captions.std, captions.vocabulary).to(self.device)
         loaded = self.load(step.data)
         return build_module(step, loaded.mean, loaded.std).to(self.device)
 
     def load(self, step: DataStep) -> data.Data:
+        """A data set of classes, in memory."""
         if step.key not in self._data:
-            self.reporter.step(f"load {step.config.name}", 0.0)
-            hooks = registry.bind("datasets", step.config.component)
-            assert step.facts is not None
-            splits, name = hooks.load(files=step.files), step.config.name
-            settle = partial(composition.settled, self.artifacts, step.key, name, fresh=self.fresh)
-            self._data[step.key] = data.on_device(step.facts, splits, self.device, name, settle)
+            self._data[step.key] = self._read(step, data.on_device)
         return self._data[step.key]
 
+    def captions(self, step: DataStep) -> CaptionData:
+        """A data set of captions."""
+        if step.key not in self._caption_data:
+            self._caption_data[step.key] = self._read(step, captions_on_device)
+        return self._caption_data[step.key]
 
-def build_module(step: FitStep, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
+    def _read(self, step: DataStep, on_device: Any) -> Any:
+        self.reporter.step(f"load {step.config.name}", 0.0)
+        hooks = registry.bind("datasets", step.config.component)
+        assert step.facts is not None
+        splits, name = hooks.load(files=step.files), step.config.name
+        settle = partial(composition.settled, self.artifacts, step.key, name, fresh=self.fresh)
+        return on_device(step.facts, splits, self.device, name, settle)
+
+
+def _captions(cell: CellStep) -> bool:
+    facts = cell.hardened.fit.data.facts
+    return facts is not None and facts.task == CAPTIONING
+
+
+def build_module(
+    step: FitStep, mean: Sequence[float], std: Sequence[float], vocabulary: Vocabulary | None = None
+) -> nn.Module:
     """The model of a fit, initialised from its seed. Raises BenchError where weights or parameters do not fit."""
     assert step.data.facts is not None
-    preparation = Preparation(step.data.facts, tuple(mean), tuple(std))
+    preparation = Preparation(step.data.facts, tuple(mean), tuple(std), vocabulary)
     hooks = registry.bind("models", step.model.component)
     with generators_kept():
         seed_generators(derive(step.seed, "initialise"))

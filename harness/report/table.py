@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from io import StringIO
 from typing import Any
 
+from harness.config import Matrix
 from harness.errors import unknown
+from harness.report import captions
 from harness.report.against import Against, coordinate
 from harness.report.formats import latex, markdown, terminal
 from harness.report.layout import Reference, layout, published
-from harness.store.queries import Row
+from harness.store.queries import Row, captioning_datasets, leaderboard
+from harness.store.reading import Reader
 
 FORMATS = ("rich", "markdown", "latex", "csv", "json")
 FIELDS = (
@@ -38,12 +41,16 @@ def render(
     width: int | None = None,
     rows_limit: int = 100,
     color: bool = False,
+    captioned: Collection[str] = (),
+    order: Sequence[str] = (),
+    sentences: captions.Published | None = None,
 ) -> str:
     """A leaderboard as text.
 
     ``metric`` is what the tables show (accuracy unless given) and what JSON and CSV are limited to (all unless given).
-    ``width`` (None: no limit), ``rows_limit`` (models; 0: all) and ``color`` are for the terminal. Raises BenchError
-    for an unknown format.
+    ``captioned`` are data sets that sentences are asked of: with no metric given, their models get tables of their own,
+    with all metrics in this ``order`` and the published ``sentences`` beside. ``width`` (None: no limit),
+    ``rows_limit`` (models; 0: all) and ``color`` are for the terminal. Raises BenchError for an unknown format.
     """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
@@ -51,12 +58,35 @@ def render(
         objects = list(flat(rows, metric, reference, against))
         return _json(objects) if format == "json" else _csv(objects)
     limit = rows_limit if format == "rich" else 0
-    grids = layout(rows, metric or "accuracy", reference or {}, limit, against)
+    said = [row for row in rows if row.dataset in captioned] if metric is None else []
+    others = [row for row in rows if row.dataset not in captioned] if metric is None else rows
+    grids = layout(others, metric or "accuracy", reference or {}, limit, against)
+    grids += captions.grids(said, order, sentences, limit)
     if not grids:
         return "no cells"
     if format == "rich":
         return terminal(grids, width=width, color=color)
     return "\n\n".join(map(markdown if format == "markdown" else latex, grids))
+
+
+def read(
+    reader: Reader, *, format: str, metric: str | None, profile: str | None, run: str | None, matrix: Matrix | None
+) -> tuple[list[Row], frozenset[str]]:
+    """What ``render`` shows, and the data sets among it that sentences are asked of, whose rows have all their scores.
+
+    matrix: only its models and attacks.
+    """
+    wanted = metric_read(format, metric)
+    rows = leaderboard(reader, profile=profile, run=run, metric=wanted)
+    captioned = captioning_datasets(reader) if metric is None else frozenset[str]()
+    if captioned and wanted is not None:
+        said = [row for name in captioned for row in leaderboard(reader, profile=profile, run=run, dataset=name)]
+        place = {row.key: row for row in said}
+        rows = [place.get(row.key, row) if row.dataset in captioned else row for row in rows]
+    if matrix is not None:
+        attacks = set(matrix.attacks)
+        rows = [row for row in rows if row.model in matrix.models and row.attack.partition("@")[0] in attacks]
+    return rows, captioned
 
 
 def metric_read(format: str, metric: str | None) -> str | None:

@@ -120,6 +120,15 @@ def leaderboard(
     return _rows(reader, _where(f"rc.{name} = :{name}" for name in labels), labels, metric, _newest)
 
 
+def captioning_datasets(reader: Reader) -> frozenset[str]:
+    """The labels of the data sets that captions were generated for."""
+    query = (
+        "SELECT DISTINCT rc.dataset FROM run_cells rc WHERE EXISTS "
+        "(SELECT 1 FROM captions c WHERE c.cell_key = rc.cell_key)"
+    )
+    return frozenset(row["dataset"] for row in reader.rows(query))
+
+
 def cells_by_key(reader: Reader, beginning: str) -> list[Row]:
     """Every label, oldest first, of the cells whose content key begins so (hexadecimal: no character is special)."""
     return _rows(reader, _where(["rc.cell_key LIKE :beginning"]), {"beginning": f"{beginning}%"}, None, list)

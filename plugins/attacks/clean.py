@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from harness.hookspecs import hookimpl
+from harness.types import ANY_TASK
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +19,7 @@ class Clean:
     """Hands the images back as they are; its accuracy is the clean accuracy."""
 
     norms: ClassVar[tuple[str, ...]] = ()
+    tasks: ClassVar[tuple[str, ...]] = ANY_TASK
 
     @hookimpl
     def perturb(self, batch: Batch) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.errors import BenchError
 from harness.hookspecs import hookimpl
-from harness.types import SEVERITY, Batch, Threat
+from harness.types import ANY_TASK, SEVERITY, Batch, Threat
 from plugins.severities import severity_of
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Corruption:
     ] = "defocus_blur"
 
     norms: ClassVar[tuple[str, ...]] = (SEVERITY,)
+    tasks: ClassVar[tuple[str, ...]] = ANY_TASK
 
     @hookimpl
     def perturb(self, batch: Batch, threat: Threat, random: SampleRandom) -> Tensor:

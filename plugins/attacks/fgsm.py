@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.hookspecs import hookimpl
-from harness.types import Batch, Evaluation, State, Threat
+from harness.types import ANY_TASK, Batch, Evaluation, State, Threat
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class FGSM:
     """
 
     norms: ClassVar[tuple[str, ...]] = ("Linf", "L2", "L1")
+    tasks: ClassVar[tuple[str, ...]] = ANY_TASK
     steps: ClassVar[int] = 1
     restarts: ClassVar[int] = 1
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.hookspecs import hookimpl
-from harness.types import SEVERITY, Batch, Threat
+from harness.types import ANY_TASK, SEVERITY, Batch, Threat
 from plugins.severities import severity_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class GaussianNoise:
     scale: Literal["cifar", "imagenet"] = "cifar"
 
     norms: ClassVar[tuple[str, ...]] = (SEVERITY,)
+    tasks: ClassVar[tuple[str, ...]] = ANY_TASK
 
     @hookimpl
     def perturb(self, batch: Batch, threat: Threat, random: SampleRandom) -> Tensor:

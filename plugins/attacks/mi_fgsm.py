@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.hookspecs import hookimpl
-from harness.types import Batch, Evaluation, State, Threat
+from harness.types import ANY_TASK, Batch, Evaluation, State, Threat
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class MIFGSM:
 
     restarts: ClassVar[int] = 1  # it starts at the image, so another try would be the same
     norms: ClassVar[tuple[str, ...]] = ("Linf", "L2")
+    tasks: ClassVar[tuple[str, ...]] = ANY_TASK
     stronger_than: ClassVar[tuple[str, ...]] = ("fgsm",)
 
     def __post_init__(self) -> None:

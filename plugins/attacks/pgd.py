@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from harness.hookspecs import hookimpl
-from harness.types import Batch, Evaluation, State, Threat
+from harness.types import ANY_TASK, Batch, Evaluation, State, Threat
 
 if TYPE_CHECKING:
     from harness.randomness import SampleRandom
@@ -29,6 +29,7 @@ class PGD:
     restarts: int = 1
 
     norms: ClassVar[tuple[str, ...]] = ("Linf", "L2", "L1")
+    tasks: ClassVar[tuple[str, ...]] = ANY_TASK
     stronger_than: ClassVar[tuple[str, ...]] = ("fgsm",)
 
     def __post_init__(self) -> None:

@@ -18,13 +18,29 @@ from torch import Tensor, nn
 from harness import locating, registry
 from harness.assault import Assault
 from harness.attacking import ModelProblem, propose
+from harness.captioning.data import on_device as captions_on_device
+from harness.captioning.text import LANGUAGES
+from harness.captioning.vocabulary import Vocabulary
 from harness.coercion import fill, signature
 from harness.data import on_device
 from harness.errors import BenchError
 from harness.judging import Trial, judge
 from harness.keys import key_of
 from harness.randomness import SampleRandom
-from harness.types import KINDS, SEVERITY, Facts, Outcome, Preparation, Score, Threat
+from harness.types import (
+    ANY_TASK,
+    CAPTIONING,
+    CLASSIFICATION,
+    KINDS,
+    SEVERITY,
+    CaptionOutcome,
+    Corpus,
+    Facts,
+    Outcome,
+    Preparation,
+    Score,
+    Threat,
+)
 from harness.undisturbed import undisturbed
 
 torch.set_num_threads(1)
@@ -79,6 +95,9 @@ def _own_images(tmp_path_factory: pytest.TempPathFactory) -> None:
             pixels = np.random.default_rng([ord(label), number]).integers(0, 256, (9, 11, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / label / f"{number}.png")
     SMALLER["datasets", "image_folder"] = {"path": str(folder), "size": 8}
+    entries = [{"image": f"a/{number}.png", "captions_fa": ["یک سگ سیاه"]} for number in range(20)]
+    (folder / "captions.json").write_text(json.dumps(entries))
+    SMALLER["datasets", "coco_fa"] = {"path": str(folder), "size": 8, "drop": ["uncaptioned"]}
 
 
 def every(*kinds: str) -> list[Any]:
@@ -142,7 +161,13 @@ def test_a_data_set_states_facts_without_reading_anything(kind: str, name: str) 
     facts = hooks.facts()
     channels, height, width = facts.shape
     assert min(channels, height, width) > 0
-    assert len(facts.classes) == len(set(facts.classes)) >= 2
+    assert facts.task in ANY_TASK
+    if facts.task == CLASSIFICATION:
+        assert len(facts.classes) == len(set(facts.classes)) >= 2
+    else:
+        assert not facts.classes
+        assert facts.language in LANGUAGES
+        assert facts.minimum_count >= 1
     assert len(facts.groups) in (0, len(facts.classes))
     assert {"train", "validation", "test"} <= set(facts.sizes)
     assert min(facts.sizes.values()) > 0
@@ -164,10 +189,12 @@ def test_a_data_set_loads_what_its_facts_say(kind: str, name: str, request: pyte
         # Not every data set can be had here; those that can are asked for in the tests of their own.
         pytest.skip(f"{name} lies neither in the folders that are searched nor among the shared data")
     facts, splits = hooks.facts(), hooks.load(files=files)
-    data = on_device(facts, splits, CPU, name)  # refuses shapes, types, labels and ids that do not fit
+    load = on_device if facts.task == CLASSIFICATION else captions_on_device
+    data = load(facts, splits, CPU, name)  # refuses shapes, types, labels and ids that do not fit
     for split in ("train", "validation", "test"):
         assert len(data.splits[split]) == facts.sizes[split]
-        assert len(np.unique(splits[split].labels)) == len(facts.classes)
+        if facts.task == CLASSIFICATION:
+            assert len(np.unique(splits[split].labels)) == len(facts.classes)
     assert not set(splits["train"].ids.tolist()) & set(splits["validation"].ids.tolist())
     assert all(0 < figure < 1 for figure in (*data.mean, *data.std))
     again = hooks.load(files=files)
@@ -179,27 +206,43 @@ def test_a_data_set_loads_what_its_facts_say(kind: str, name: str, request: pyte
 
 @pytest.mark.parametrize(("kind", "name"), every("models"))
 def test_a_model_takes_pixels_gives_logits_and_follows_the_seed(kind: str, name: str) -> None:
-    _, hooks = made(kind, name)
+    component, hooks = made(kind, name)
+    says = getattr(component, "task", CLASSIFICATION) == CAPTIONING
 
     def build() -> nn.Module:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            module: nn.Module = hooks.build(preparation=Preparation(FACTS, (0.4,) * 3, (0.2,) * 3))
+            vocabulary = Vocabulary.of([["a", "b", "c"]]) if says else None
+            module: nn.Module = hooks.build(preparation=Preparation(FACTS, (0.4,) * 3, (0.2,) * 3, vocabulary))
         return module.eval()
 
-    module = build()
+    built = build()
+    tokens = torch.tensor([[1, 4, 5, 2], [1, 6, 2, 0], [1, 4, 4, 2]])
+
+    def module(x: Tensor) -> Tensor:
+        found: Tensor = built(x, tokens[: len(x)]) if says else built(x)
+        return found
+
     x = batch_of(images(3, shape=FACTS.shape)).x.requires_grad_()
     logits = module(x)
-    assert logits.shape == (3, 4)
+    assert logits.shape == ((3, 3, 7) if says else (3, 4))
     assert logits.dtype == torch.float32
     assert logits.isfinite().all()
     assert torch.equal(module(x), logits)
     assert torch.allclose(module(x[:1]), logits[:1], atol=1e-4)  # no sample sees its neighbours
     (gradient,) = torch.autograd.grad(logits.sum(), x)
     assert (gradient != 0).any()
-    assert any(p.requires_grad for p in module.parameters())
+    assert any(p.requires_grad for p in built.parameters())
     again = build().state_dict()
-    assert all(torch.equal(tensor, again[key]) for key, tensor in module.state_dict().items())
+    assert all(torch.equal(tensor, again[key]) for key, tensor in built.state_dict().items())
+    if says:
+        rows, columns = built.grid
+        assert built.encode(x).shape[:2] == (3, rows * columns)
+        generated = built.generate(x, beam=1, longest=4, length_penalty=0.0)
+        assert 1 <= generated.tokens.shape[1] <= 4
+        losses, logits = built.objective(x, tokens, 0.5)
+        assert losses.shape == (3,)
+        assert logits.shape == (3, 3, 7)
 
 
 # --- attacks ---
@@ -322,19 +365,35 @@ def outcomes() -> list[Outcome]:
     return [random, one, never]
 
 
+def sentences() -> list[CaptionOutcome]:
+    generator = np.random.default_rng(0)
+    said = [tuple(" ".join(generator.choice(list("abc"), 5)) for _ in range(12)) for _ in range(4)]
+    sizes, counts = generator.random(12), generator.integers(1, 3, 12)
+    corpus = Corpus(frozenset(said[0][:3]), frozenset("abc"), {("a",): 3, ("a", "b"): 1}, 12)
+    references = tuple(zip(said[2], said[3], strict=True))
+    common: dict[str, Any] = dict.fromkeys(("loss", "linf", "l2", "forwards", "backwards", "proposal_size"), sizes)
+    boxes = {"named": counts, "pointed": counts // 2, "covered": sizes}
+    random = CaptionOutcome(np.arange(12), references, said[0], said[1], corpus=corpus, seconds=0.5, **common, **boxes)
+    silent = dataclasses.replace(random, caption=("",) * 12, named=None, pointed=None, covered=None)
+    return [random, silent]
+
+
 @pytest.mark.parametrize(("kind", "name"), every("metrics"))
 def test_a_metric_gives_a_finite_score_inside_its_interval_or_none(kind: str, name: str) -> None:
     component, hooks = made(kind, name)
     assert component.unit
     assert component.higher_is_better in (True, False, None)
     facts = FACTS._replace(groups=tuple("ab"[k % 2] for k in range(CLASSES)))
-    scores = [hooks.measure(outcome=outcome, facts=facts) for outcome in outcomes()]
+    task = getattr(component, "task", CLASSIFICATION)
+    assert task in ("", *ANY_TASK)
+    found: list[Any] = [*(outcomes() if task != CAPTIONING else ()), *(sentences() if task != CLASSIFICATION else ())]
+    scores = [hooks.measure(outcome=outcome, facts=facts) for outcome in found]
     assert scores[0] is not None
-    for score, outcome in zip(scores, outcomes(), strict=True):
+    for score, outcome in zip(scores, found, strict=True):
         if score is None:
             continue
         value, low, high, n = Score(*score)
         assert math.isfinite(value)
         assert (low is None) == (high is None)
         assert low is None or (math.isfinite(low) and low <= value <= high and math.isfinite(high))
-        assert 1 <= n <= len(outcome.label)
+        assert 1 <= n <= len(outcome.ids)

@@ -1,0 +1,77 @@
+"""The leaderboard of captioners: a table an attack, a line a model, a column a metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from harness.report.formats import Cell, Grid, Line
+from harness.report.layout import layout, number_text, threat_text
+from harness.store.queries import Row
+
+Published = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
+"""Figures by model, defense, attack and metric, fractions as fractions."""
+
+ALL = "captions"
+
+
+def grids(
+    rows: Sequence[Row], metrics: Sequence[str], references: Published | None = None, limit: int = 0
+) -> list[Grid]:
+    """One grid for each profile, defense, attack and budget, in the order of the runs.
+
+    metrics: the order of the columns; others that were measured come behind them, by name. Rows need all their scores.
+    """
+    groups: dict[tuple[str, str, str, str], list[Row]] = {}
+    for row in rows:
+        threat = threat_text(row.norm, row.eps)
+        groups.setdefault((row.profile, row.defense, row.attack, threat), []).append(row)
+    return [
+        _grid(found, metrics, references or {}, limit, f"{attack} {threat}".strip(), defense)
+        for (_, defense, attack, threat), found in groups.items()
+    ]
+
+
+def _grid(
+    rows: Sequence[Row], metrics: Sequence[str], references: Published, limit: int, attack: str, defense: str
+) -> Grid:
+    """The layout of the other leaderboards, with metrics in the place of attacks."""
+    measured = sorted({score.metric for row in rows for score in row.scores})
+    columns = [*(name for name in metrics if name in measured), *(name for name in measured if name not in metrics)]
+    spread = [part for row in rows for part in _spread(row, columns or list(metrics[:1]) or [ALL])]
+    (grid,) = layout(spread, ALL, {}, limit)
+    _, _, told = grid.title.partition(f", profile {rows[0].profile}: ")
+    facts = [fact for fact in told.split("; ") if fact != "no perturbation"]
+    defended = "" if defense == "none" else f" after {defense}"
+    title = f"{ALL}, profile {rows[0].profile}: {'; '.join([*facts[:1], attack + defended, *facts[1:]])}"
+    lines = list(_with_references(grid, rows, references))
+    return grid._replace(title=title, lines=lines, columns=[column._replace(group=attack) for column in grid.columns])
+
+
+def _spread(row: Row, columns: Sequence[str]) -> Iterable[Row]:
+    """A row for each metric. What is to be said against the cell is said once."""
+    scores = {score.metric: score for score in row.scores}
+    for position, name in enumerate(columns):
+        found = (scores[name]._replace(metric=ALL),) if name in scores else ()
+        yield row._replace(
+            defense=row.attack,
+            attack=name,
+            norm=None,
+            eps=None,
+            position=row.position * len(columns) + position,
+            scores=found,
+            reasons=row.reasons if position == 0 else (),
+        )
+
+
+def _with_references(grid: Grid, rows: Sequence[Row], references: Published) -> Iterable[Line]:
+    units = {score.metric: score.unit for row in rows for score in row.scores}
+    for line in grid.lines:
+        yield line
+        model = line.stub[-1]
+        known = references.get(model, {}).get(rows[0].defense, {}).get(rows[0].attack, {})
+        if known:
+            texts = [
+                number_text(known[column.attack], units.get(column.attack, "")) if column.attack in known else ""
+                for column in grid.columns
+            ]
+            yield Line((*("",) * (len(line.stub) - 1), "  reference"), [Cell(text, text) for text in texts])

@@ -1,0 +1,85 @@
+"""The matrix of captions from the command line to the table: learnt, generated, attacked, stored, measured, shown."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.store.reading import open_reader
+
+pytestmark = pytest.mark.slow
+
+Bench = Callable[..., subprocess.CompletedProcess[str]]
+SMALL = (
+    *("datasets.shapes_fa.train=60", "datasets.shapes_fa.validation=8", "datasets.shapes_fa.test=12"),
+    *("datasets.shapes_fa.size=32", "datasets.shapes_fa.references=2", "run.longest=14", "attacks.pgd.steps=3"),
+    *("models.caption_additive.training.epochs=2", "models.caption_additive.training.batch_size=16"),
+)
+
+
+def run(bench: Bench, *arguments: str, settings: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    changes = [part for setting in (*SMALL, *settings) for part in ("--set", setting)]
+    return bench("run", "--matrix", "captions", *arguments, *changes)
+
+
+def rows(bench: Bench) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(bench("table", "--format", "json").stdout)
+    return found
+
+
+def test_captions_are_learnt_attacked_stored_and_shown(bench: Bench, workplace: Path) -> None:
+    ended = run(bench, "--models", "caption_additive,caption_scaled_dot")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "BLEU-4" in ended.stderr
+
+    found = {(row["model"], row["attack"], row["metric"]): row for row in rows(bench)}
+    assert {row["status"] for row in found.values()} == {"ok"}
+    assert {model for model, _, _ in found} == {"caption_additive", "caption_scaled_dot"}
+    for model in ("caption_additive", "caption_scaled_dot"):
+        assert found[model, "clean", "bleu4"]["n"] == 12
+        assert 0 <= found[model, "clean", "bleu4"]["value"] <= 1
+        assert found[model, "clean", "caption_loss"]["value"] > 0
+        assert found[model, "pgd", "linf_max"]["value"] == pytest.approx(24 / 255, abs=1e-6)
+        assert found[model, "pgd", "forwards"]["value"] > found[model, "clean", "forwards"]["value"]
+        # The caption that the captioner itself would give has become less likely; the references' mostly with it.
+        assert found[model, "pgd", "caption_loss"]["value"] > found[model, "clean", "caption_loss"]["value"]
+    with open_reader(str(workplace / "results.db")) as reader:
+        stored = reader.rows("SELECT clean_caption, caption, named FROM captions")
+    assert len(stored) == 2 * 2 * 12
+    assert any(row["clean_caption"] for row in stored)
+    assert not any("<" in row["clean_caption"] for row in stored)
+
+    shown = bench("table", "--matrix", "captions", "--reference", "report", "--format", "markdown")
+    assert shown.returncode == 0, shown.stderr
+    assert "captions, profile tiny: shapes\\_fa; clean" in shown.stdout.replace("shapes_fa", "shapes\\_fa")
+    assert "pgd Linf 24/255 bleu4" in shown.stdout
+    assert "3.14" in shown.stdout  # the published loss stands beside
+
+    again = run(bench, "--models", "caption_additive,caption_scaled_dot")
+    assert again.returncode == 0
+    assert "(4 cached)" in again.stdout
+
+
+def test_a_frozen_encoder_is_asked_once_an_image(bench: Bench, workplace: Path) -> None:
+    frozen = ("models.caption_additive.frozen=true",)
+    ended = run(bench, "--models", "caption_additive", "--attacks", "clean", settings=frozen)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    files = list((workplace / "artifacts" / "features").glob("*/features.npy"))
+    assert len(files) == 2  # of the training and of the validation images
+
+
+def test_what_does_not_apply_to_captions_is_said(bench: Bench) -> None:
+    ended = run(bench, "--models", "caption_additive", "--attacks", "square")
+    assert ended.returncode == 0, ended.stderr
+    assert "attack square is made for classification; shapes_fa asks for captioning" in ended.stderr
+    assert [row["status"] for row in rows(bench)] == ["skipped"]
+    wrong = bench(
+        "run", "--models", "resnet_original", "--set", "models.resnet_original.dataset=shapes_fa", "--dry-run"
+    )
+    assert wrong.returncode == 2
+    assert "a model for classification; its dataset shapes_fa is one for captioning" in wrong.stderr
