@@ -195,7 +195,7 @@ def table(
             rows_limit=rows,
             color=terminal,
             captioned=captioned,
-            order=wanted.metrics if wanted else of_registry("captions", None).metrics if captioned else (),
+            order=wanted.metrics if wanted else of_registry("captions", registry).metrics if captioned else (),
             sentences=sentences,
         )
     )

@@ -208,6 +208,8 @@ class _Planner:
         start = self.fit(model.start, seed) if model.start else None
         sources, fault = _sources(model)
         _check_task(model, data)
+        if self._domain and data.facts and data.facts.task == CAPTIONING:
+            raise BenchError(f"--domain {self.request.run.domain}: models.{name} writes captions; leave --domain out")
         document = {
             **_document("fit", model),
             "recipe": model.recipe.deciding(),
@@ -338,8 +340,9 @@ def _unsuited(attack: AttackConfig, threat: Threat | None, hardened: HardenStep,
         if facts and facts.task not in able:
             made = f"{part.kind.removesuffix('s')} {part.name} is made for {' and '.join(able)}"
             return f"{made}; {hardened.fit.data.config.name} asks for {facts.task}"
-    if facts and facts.task == CAPTIONING and surrogate:
-        return f"attack {attack.name}: captions are attacked on the captioner itself, not on a surrogate"
+    if facts and facts.task == CAPTIONING and (surrogate or attack.members):
+        what = "a surrogate" if surrogate else "several attacks"
+        return f"attack {attack.name} needs {what}; captions are attacked by one attack on the captioner itself"
     if threat and threat.norm not in attack.norms:
         return f"attack {attack.name} does not support {threat.norm}; it supports {', '.join(attack.norms) or 'none'}"
     if surrogate and surrogate.data.key != hardened.fit.data.key:

@@ -78,6 +78,12 @@ def test_what_does_not_apply_to_captions_is_said(bench: Bench) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "attack square is made for classification; shapes_fa asks for captioning" in ended.stderr
     assert [row["status"] for row in rows(bench)] == ["skipped"]
+    mistaken = run(bench, "--models", "caption_additive", "--domain", "normalised", "--dry-run")
+    assert mistaken.returncode == 2
+    assert "--domain normalised: models.caption_additive writes captions; leave --domain out" in mistaken.stderr
+    Path("registry.toml").write_text('[attacks.both]\nmembers = ["fgsm", "pgd"]\n')
+    together = run(bench, "--models", "caption_additive", "--attacks", "both")
+    assert "attack both needs several attacks; captions are attacked by one attack" in together.stderr
     wrong = bench(
         "run", "--models", "resnet_original", "--set", "models.resnet_original.dataset=shapes_fa", "--dry-run"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -45,8 +44,7 @@ def judge(
 ) -> CaptionOutcome:
     """Attacks and judges every image. Captions are always generated anew, from pixels, by the live encoder."""
     began = time.perf_counter()
-    with contextlib.ExitStack() as kept:
-        kept.enter_context(undisturbed(trial.module))
+    with undisturbed(trial.module):
         seed_global(trial.assault.seed, torch.from_numpy(samples.ids))
         found = _Judge(trial, samples, progress).run(corpus)
     found.seconds = time.perf_counter() - began

@@ -147,7 +147,9 @@ class Local:
         decoding = Decoding(run.beam, run.longest, run.length_penalty)
         trial = CaptionTrial(module, self.assault(cell, cell.attack), decoding, run.batch_size)
         samples = data.splits["test"].limited(cell.n)
-        return judge_captions(trial, samples, data.corpus, lambda share: self.reporter.advance(share, ""))
+        judged = judge_captions(trial, samples, data.corpus, lambda share: self.reporter.advance(share, ""))
+        judged.facts["verified"] = run.verify  # there are no further checks of captions yet
+        return judged
 
     def _domain(self, step: DataStep) -> Normalised | None:
         """What attacks and hardening are fed with, where it is not pixels."""
