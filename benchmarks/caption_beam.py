@@ -10,13 +10,13 @@ may differ: how many are the same is printed.
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from benchmarks.caption_decoder import EMBED, HIDDEN, LOCATIONS, SIZE, WORDS, Plain
+from benchmarks.caption_options import parser
 from benchmarks.timing import interleaved, machine, ratio
 from harness.captioning.vocabulary import END, PAD, START, UNKNOWN
 from plugins.captioning.attention import Additive, Shape
@@ -27,13 +27,7 @@ LONGEST = 50
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--beam", type=int, default=3)
-    parser.add_argument("--features", type=int, default=2560)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
+    asked = parser(__doc__, batch=32, beam=3, features=2560, repeats=7, threads=1).parse_args()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
     attention = Additive(Shape(asked.features, HIDDEN, SIZE))

@@ -9,13 +9,13 @@ features, which need no gradient, as where they are kept. Both losses are printe
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.caption_options import parser
 from benchmarks.timing import interleaved, machine, ratio
 from harness.captioning.vocabulary import PAD
 from plugins.captioning.attention import Additive, Shape
@@ -67,12 +67,7 @@ class Plain(nn.Module):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--features", type=int, default=2560)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
+    asked = parser(__doc__, batch=32, features=2560, repeats=7, threads=1).parse_args()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
     attention = Additive(Shape(asked.features, HIDDEN, SIZE))

@@ -8,23 +8,21 @@ JSON, {image: [{"fa": caption, ...}, ...]}; without one, the COCO captions among
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.caption_options import parser, shared
 from benchmarks.timing import Runs, interleaved, machine
 from harness.captioning import text
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--captions", type=Path, default=_shared() / "coco-fa" / "text_only_val2017.json")
-    parser.add_argument("--repeats", type=int, default=7)
-    asked = parser.parse_args()
+    options = parser(__doc__, repeats=7)
+    options.add_argument("--captions", type=Path, default=shared() / "coco-fa" / "text_only_val2017.json")
+    asked = options.parse_args()
     if not asked.captions.is_file():
         raise SystemExit(f"{asked.captions} is not there; name a file of captions by --captions")
     images = json.loads(asked.captions.read_text(encoding="utf-8"))
@@ -58,10 +56,6 @@ def by_hazm(captions: Sequence[str]) -> list[str]:
 
 def _rate(runs: Runs, count: int) -> str:
     return f"{count / runs.median:8.0f} [{count / max(runs.seconds):.0f}, {count / min(runs.seconds):.0f}]"
-
-
-def _shared() -> Path:
-    return Path(os.environ.get("BENCH_SHARED_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 
 if __name__ == "__main__":

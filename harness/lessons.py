@@ -49,6 +49,10 @@ class Lessons(Protocol):
         """The samples that there are to learn from."""
         ...
 
+    def order(self, generator: torch.Generator) -> Tensor:
+        """The places of all samples, shuffled: int64 on the CPU. What is best learnt together stands together."""
+        ...
+
     def batches(self, places: Sequence[Tensor], recipe: Recipe, epoch: int) -> Iterator[Batch]:
         """Training batches of the samples at these places, each (N,) int64 on the CPU."""
         ...
@@ -74,6 +78,9 @@ class ClassLessons:
 
     def __len__(self) -> int:
         return len(self.train)
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        return torch.randperm(len(self.train), generator=generator)
 
     def batches(self, places: Sequence[Tensor], recipe: Recipe, epoch: int) -> Iterator[Batch]:
         device = self.train.labels.device

@@ -277,8 +277,7 @@ def _advice(training: Training, epoch: int, reason: str) -> str:
 def _order(training: Training, epoch: int) -> Tensor:
     """The places of this epoch's samples, shuffled by seed and epoch alone."""
     generator = torch.Generator().manual_seed(derive(training.seed, "order", epoch))
-    order = torch.randperm(len(training.lessons), generator=generator)
-    return order[: training.recipe.samples_per_epoch]
+    return training.lessons.order(generator)[: training.recipe.samples_per_epoch]
 
 
 def _batches(order: Tensor, size: int) -> Iterator[Tensor]:

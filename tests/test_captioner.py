@@ -90,6 +90,20 @@ def test_its_gradients_are_those_of_the_plain_one(kind: str) -> None:
         assert one is None or torch.allclose(one, other, atol=1e-10)
 
 
+@pytest.mark.parametrize("kind", ["additive", "scaled_dot", "none"])
+def test_its_gradients_are_the_same_in_training(kind: str) -> None:
+    decoder, features, tokens = decoder_of(kind, spread=1.5).double(), features_of(3).double(), tokens_of([2, 5, 3])
+    features.requires_grad_()
+    decoder.dropout.p = 0.0
+    found = []
+    for training in (True, False):
+        loss = captioning.loss(decoder.train(training)(features, tokens[:, :-1]).logits, tokens).sum()
+        found.append(torch.autograd.grad(loss, [features, *decoder.parameters()], allow_unused=True))
+    for one, other in zip(*found, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.allclose(one, other, atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("training", [False, True])
 def test_attention_sums_to_one(kind: str, training: bool) -> None:

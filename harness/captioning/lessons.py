@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.attacking import ModelProblem
 from harness.augmenting import augment
-from harness.captioning.data import CaptionSamples
+from harness.captioning.data import CaptionSamples, trimmed
 from harness.captioning.saying import Decoding, said
 from harness.captioning.scores import bleu
 from harness.divergence import Unstable
@@ -38,25 +38,35 @@ class CaptionLessons:
     def __len__(self) -> int:
         return len(self.train.tokens)
 
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Images shuffled, the captions of each in a row: an image is encoded once for all of them in a batch."""
+        first = self.train.first.cpu()
+        images = torch.randperm(len(self.train), generator=generator)
+        counts = first.diff()[images]
+        before = counts.cumsum(0) - counts
+        return torch.repeat_interleave(first[images] - before, counts) + torch.arange(len(self))
+
     def batches(self, places: Sequence[Tensor], recipe: Recipe, epoch: int) -> Iterator[Batch]:
+        """Captions, by their places in ``ids``, with the images or features of them all: each once, in x."""
         samples = self.train
-
-        def images(index: Tensor) -> Tensor:
-            if samples.features is not None:
-                return samples.given(index)
-            rows = samples.rows[index.cpu().numpy()]
-            read = torch.from_numpy(samples.images[rows]).to(samples.device)
-            return augment(
-                read, torch.from_numpy(samples.ids)[index.cpu()].to(samples.device), recipe, self.seed, epoch
-            )
-
         for place in places:
-            yield samples.captioned(place.to(samples.device), images)
+            captions = place.to(samples.device)
+            images, _ = samples.owners(captions)
+            yield Batch(self._given(images, recipe, epoch), trimmed(samples.tokens[captions]), captions)
+
+    def _given(self, images: Tensor, recipe: Recipe, epoch: int) -> Tensor:
+        samples = self.train
+        if samples.features is not None:
+            return samples.given(images)
+        at = images.cpu().numpy()
+        read = torch.from_numpy(samples.images[samples.rows[at]]).to(samples.device)
+        return augment(read, torch.from_numpy(samples.ids[at]).to(samples.device), recipe, self.seed, epoch)
 
     def learn(self, problem: ModelProblem, batch: Batch, recipe: Recipe, epoch: int, progress: float) -> Taken:
         module = _captioner(problem)
+        _, of = self.train.owners(batch.ids)
         with autocast(recipe.precision, batch.x.device):
-            losses, logits = module.objective(batch.x, batch.y, progress)
+            losses, logits = module.objective(_features(module, batch.x)[of], batch.y, progress)
         return Taken(losses.float(), float(task.right(logits, batch.y).sum()), logits.shape[-1])
 
     def judge(self, problem: ModelProblem) -> Judgement:
@@ -69,14 +79,14 @@ class CaptionLessons:
             for place in samples.batches(self.batch_size):
                 first, behind = samples.first[place[0]], samples.first[place[-1] + 1]
                 rows = torch.arange(int(first), int(behind), device=samples.device)
-                x = samples.given(place)
+                features = _features(module, samples.given(place))
                 owner = torch.searchsorted(samples.first, rows, right=True) - 1 - place[0]
                 for part in torch.arange(len(rows), device=samples.device).split(self.batch_size):  # type: ignore[no-untyped-call]
-                    tokens = samples.tokens[rows[part]]
-                    logits = module(x[owner[part]], tokens)
+                    tokens = trimmed(samples.tokens[rows[part]])
+                    logits = module(features[owner[part]], tokens)
                     loss += float(task.loss(logits, tokens).sum())
                     right += float(task.right(logits, tokens).sum())
-                captions += said(module, x, samples.vocabulary, greedy)[0]
+                captions += said(module, features, samples.vocabulary, greedy)[0]
         if not loss < float("inf"):
             raise Unstable("the validation loss is not a finite number")
         n = len(samples.tokens)
@@ -85,3 +95,8 @@ class CaptionLessons:
 
 def _captioner(problem: ModelProblem) -> Captioner:
     return cast("Captioner", problem.module.module)
+
+
+def _features(module: Captioner, x: Tensor) -> Tensor:
+    """Of pixels or, where they are kept, as they are: (U, L, D)."""
+    return module.encode(x) if x.ndim == 4 else x

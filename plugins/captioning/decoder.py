@@ -5,12 +5,17 @@ Xu et al., "Show, attend and tell", ICML 2015: equations 1 to 7, with the gate o
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from plugins.captioning.attention import Attention, Glance, View
+
+Layer = Callable[[Tensor], Tensor]
 
 
 class Memory(NamedTuple):
@@ -66,17 +71,19 @@ class Decoder(nn.Module):
     def step(self, memory: Memory, tokens: Tensor) -> tuple[Tensor, Memory, Glance]:
         """One word of each hypothesis: the words before (N, M) -> logits of the next (N, M, V)."""
         embedded = self.embedding(tokens)
-        memory, glance = self._advance(memory, self.of_word(embedded))
+        memory, glance = self._advance(memory, self.of_word(embedded), self._looped)
         return self._output(embedded, memory.hidden, glance.context), memory, glance
 
     def forward(self, features: Tensor, tokens: Tensor) -> Decoded:
         """Teacher-forced: features (N, L, D), the words before, (N, T) from <start> on."""
         memory = self.begin(features)
         embedded = self.embedding(tokens)
+        # In training alone: the weights' gradient that comes so cannot be differentiated again.
+        layers = [Later(layer, *tokens.shape) for layer in self._looped] if self.training else self._looped
         hidden, glances = [], []
         for of_word in self.of_word(embedded).unbind(1):
             of_word = of_word[:, None]
-            memory, glance = self._advance(memory, of_word)
+            memory, glance = self._advance(memory, of_word, layers)
             hidden.append(memory.hidden)
             glances.append(glance)
         seen = _joined(glances)
@@ -101,12 +108,20 @@ class Decoder(nn.Module):
         seen = _joined(glances)
         return Decoded(torch.cat(logits, 1), seen.attention, seen.log_probability)
 
-    def _advance(self, memory: Memory, of_word: Tensor) -> tuple[Memory, Glance]:
-        """The state after one look and one word, whose part of the LSTM's input is (N, M, 4 H); the gated glance."""
+    @property
+    def _looped(self) -> Sequence[nn.Linear]:
+        return self.gate, self.of_hidden, self.of_context
+
+    def _advance(self, memory: Memory, of_word: Tensor, layers: Sequence[Layer]) -> tuple[Memory, Glance]:
+        """The state after one look and one word, whose part of the LSTM's input is (N, M, 4 H); the gated glance.
+
+        layers: ``_looped``, or what stands for them.
+        """
         view, hidden, cell = memory
+        gate, of_hidden, of_context = layers
         glance = self.attention(view, hidden)
-        context = torch.sigmoid(self.gate(hidden)) * glance.context
-        gates = of_word + self.of_hidden(hidden) + self.of_context(context)
+        context = torch.sigmoid(gate(hidden)) * glance.context
+        gates = of_word + of_hidden(hidden) + of_context(context)
         into, forget, new, out = gates.chunk(4, dim=-1)
         cell = torch.sigmoid(forget) * cell + torch.sigmoid(into) * torch.tanh(new)
         return Memory(view, torch.sigmoid(out) * torch.tanh(cell), cell), glance._replace(context=context)
@@ -114,6 +129,37 @@ class Decoder(nn.Module):
     def _output(self, embedded: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
         logits: Tensor = self.out(self.dropout(embedded + self.hidden_out(hidden) + self.context_out(context)))
         return logits
+
+
+class Later:
+    """A linear layer called once a word, (N, 1, in) -> (N, 1, out), T times; its weight's gradient is taken at once.
+
+    One product over all words instead of one a word, each of which would be added to the last.
+    """
+
+    def __init__(self, layer: nn.Linear, n: int, words: int) -> None:
+        self.layer, self.weight = layer, layer.weight.detach()
+        self.inputs: list[Tensor] = []
+        self.nothing = iter(_Nothing.apply(layer.weight, self.inputs, n, words).split(1, 1))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.inputs.append(x.detach())
+        return F.linear(x, self.weight, self.layer.bias) + next(self.nothing)
+
+
+class _Nothing(torch.autograd.Function):
+    """Zeros (N, T, out), whose gradient is that of what they are added to: with the inputs it gives the weight's."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, inputs: list[Tensor], n: int, words: int) -> Tensor:
+        ctx.inputs = inputs
+        return weight.new_zeros(1, 1, 1).expand(n, words, len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        inputs = torch.cat(ctx.inputs, 1).flatten(0, 1)
+        return gradient.flatten(0, 1).t().to(inputs.dtype) @ inputs, None, None, None
 
 
 def _joined(glances: list[Glance]) -> Glance:
