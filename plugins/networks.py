@@ -83,21 +83,22 @@ def _resized(x: Tensor, crop: Crop) -> Tensor:
 
 
 class Unwrapped(nn.Module):
-    """A network that answers with a record (transformers), as one that gives its logits.
+    """A network that answers with a record (transformers), as one that gives its logits or another entry.
 
     flipped: it takes the channels in the order blue, green, red. given: what else its forward is told.
     """
 
-    def __init__(self, network: nn.Module, *, flipped: bool = False, **given: Any) -> None:
+    def __init__(self, network: nn.Module, *, flipped: bool = False, answer: str = "logits", **given: Any) -> None:
         super().__init__()
         self.network = network
         self.flipped = flipped
+        self.answer = answer
         self.given = given
 
     def forward(self, x: Tensor) -> Tensor:
         named: Any = {self.network.main_input_name: x.flip(1) if self.flipped else x}
-        logits: Tensor = self.network(**named, **self.given).logits
-        return logits
+        found: Tensor = getattr(self.network(**named, **self.given), self.answer)
+        return found
 
 
 def one_line(error: Exception) -> str:

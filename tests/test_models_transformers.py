@@ -22,7 +22,8 @@ from harness.registry import bind
 from harness.types import Threat
 from harness.weights import read
 from plugins.attacks.pgd import PGD
-from plugins.models.transformers import Overrides, Transformers, measured
+from plugins.image_processors import measured
+from plugins.models.transformers import Overrides, Transformers
 
 transformers: Any = pytest.importorskip("transformers", reason="the extra transformers is not installed")
 pytestmark = pytest.mark.slow  # importing it takes seconds
