@@ -266,11 +266,13 @@ def info(
         str, typer.Option("--artifacts", metavar="PATH", help="Folder where runs keep what data sets are made of.")
     ] = "artifacts",
     figures: Annotated[
-        bool, typer.Option("--figures", help="Draw the class distribution of each split of a data set: PNG and PDF.")
+        bool,
+        typer.Option("--figures", help="Draw a data set, as PNG and PDF: classes of each split, or words of captions."),
     ] = False,
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where --figures writes.")] = "figures",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Tell everything about one component, and what is in a data set.
+    """Tell everything about one component, what is in a data set, and how large a model is.
 
     Its parameters with types, defaults and values, and where it comes from.
     """
@@ -279,11 +281,14 @@ def info(
     from harness.report import catalogue
 
     which = (kind, name, profile, registry, settings or ())
+    if figures and as_json:
+        raise BenchError("--figures and --json: got both; give one of them")
     if figures:
         for path in catalogue.figures(*which, data=data or (), artifacts=artifacts, out=Path(out)):
             print(path)
     else:
-        print(catalogue.description(*which, data=data or (), artifacts=artifacts))
+        tell = catalogue.as_json if as_json else catalogue.description
+        print(tell(*which, data=data or (), artifacts=artifacts))
 
 
 @app.command()
@@ -305,7 +310,7 @@ def figures(
             "--kind",
             metavar="A,B",
             help="overview, confusion, classes, superclasses, reliability, training, eps (of stored results); "
-            "gallery, saliency, landscape (these need weights). All of them unless given.",
+            "gallery, saliency, landscape, attention (these need weights). All of them unless given.",
         ),
     ] = None,
     out: Annotated[

@@ -21,8 +21,10 @@ SENTENCES = st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=6), max_size
 
 def test_a_few_captions_are_counted() -> None:
     others = {"validation": [["a", "horse"], ["a", "dog", "dog", "horse"]], "test": [["a"]]}
-    assert wording(TRAINING, Vocabulary.of(TRAINING, 2), others, most=3) == Wording(
+    written = ["A dog!", "a  cat and a dog", "dogs", "a cat"]
+    assert wording(TRAINING, Vocabulary.of(TRAINING, 2), others, most=3, written=written) == Wording(
         captions=4,
+        written=7,
         unique=5,
         known=3,
         frequent=(("a", 4), ("cat", 2), ("dog", 2)),

@@ -10,6 +10,7 @@ import functools
 import os
 import re
 import textwrap
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,6 +155,18 @@ def grid(axes: Any, axis: str = "both") -> None:
     """Faint lines behind the marks."""
     axes.grid(True, axis=axis)
     axes.set_axisbelow(True)
+
+
+def shown(text: str) -> str:
+    """A caption or a word of one as a figure is to be given it, on its own, not amid other text.
+
+    matplotlib joins the letters and orders them itself. What has more letters from right to left than others is told to
+    run that way, for it would run the other way where it begins with <unk>. A dollar is no formula.
+    """
+    kinds = [unicodedata.bidirectional(character) for character in text.replace("<unk>", "")]
+    rightwards = sum(kind in ("R", "AL") for kind in kinds) > kinds.count("L")
+    text = text.replace("$", r"\$")
+    return f"\u2067{text}\u2069" if rightwards else text
 
 
 def shortened(text: str, most: int) -> str:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import coercion, config, layers, locating, registry
 from harness.errors import BenchError, unknown
 from harness.recipe import Recipe
 from harness.report.columns import columns
-from harness.types import KINDS, Facts
+from harness.types import CAPTIONING, KINDS, Facts
+
+if TYPE_CHECKING:
+    from harness.analysis.parameters import Group
 
 SECTIONS = (*KINDS, "matrices", "profiles")
+CLASS_FACTS = ("norms", "access", "minimum_norm", "stronger_than", "unit", "higher_is_better")
+LANGUAGES = {"fa": "Persian", "en": "English"}
 
 
 def listing(kind: str | None, profile: str, path: str | None) -> str:
@@ -42,7 +48,7 @@ def description(
     """Docstring, source, and each parameter with type, default and the value that this configuration gives it.
 
     Of a data set also what its splits are made of, where it is at hand: in the folders of ``data`` and those that are
-    always searched.
+    always searched. Of a model also how many parameters it has.
     """
     made = _configured(kind, name, profile, path, settings)
     if isinstance(made, config.AttackConfig) and made.members:
@@ -66,11 +72,49 @@ def description(
             _recipe(made.recipe),
         ]
         lines += [_changes("hardening", made.hardening)] if made.hardening else []
+        lines += ["", *_sized(made, _tables(profile, path, settings), data)]
     if isinstance(made, config.DefenseConfig) and made.training:
         lines += ["", _changes("training", made.training)]
     if kind == "datasets":
         lines += ["", *_facts(made, data, artifacts)]
     return "\n".join(lines)
+
+
+def as_json(
+    kind: str,
+    name: str,
+    profile: str,
+    path: str | None,
+    settings: Sequence[str],
+    *,
+    data: Sequence[str] = (),
+    artifacts: str = "artifacts",
+) -> str:
+    """The same as one JSON object; a ``fault`` stands in place of what cannot be told."""
+    made = _configured(kind, name, profile, path, settings)
+    told: dict[str, Any] = {"kind": kind, "name": name, "profile": profile, "component": made.component_name}
+    if isinstance(made, config.AttackConfig) and made.members:
+        told |= {"members": [member.name for member in made.members]}
+        told |= {"fault": made.fault} if made.fault else {"norms": made.norms, "stronger_than": made.stronger_than}
+        return _dumped(told)
+    found = registry.find(kind, made.component_name)
+    told |= {"source": found.entry_point.value, "distribution": found.distribution, "version": found.version}
+    if made.fault:
+        return _dumped({**told, "fault": made.fault})
+    told |= {"description": inspect.getdoc(type(made.component)), "parameters": made.parameters}
+    told |= {fact: getattr(made.component, fact) for fact in CLASS_FACTS if hasattr(made.component, fact)}
+    if isinstance(made, config.ModelConfig):
+        from harness.report import parameters
+
+        told |= {"dataset": made.dataset, "start": made.start, "training": asdict(made.recipe)}
+        told |= {"hardening": made.hardening}
+        told["size"] = _or_fault(lambda: parameters.as_data(*_size(made, _tables(profile, path, settings), data)))
+    if isinstance(made, config.DefenseConfig):
+        told |= {"training": made.training}
+    if kind == "datasets":
+        told["facts"] = _or_fault(lambda: registry.bind("datasets", made.component).facts()._asdict())
+        told["contents"] = _or_fault(lambda: _contents(made, data, artifacts))
+    return _dumped(told)
 
 
 def figures(
@@ -102,10 +146,31 @@ def figures(
 def _configured(kind: str, name: str, profile: str, path: str | None, settings: Sequence[str]) -> config.Configured:
     if kind not in KINDS:
         raise unknown("bench info", kind, KINDS)
-    tables = layers.with_settings(layers.profiled(layers.read(path), profile), settings)
+    tables = _tables(profile, path, settings)
     if name not in layers.available(tables, kind):
         raise unknown(kind, name, layers.available(tables, kind))
     return config.configure(tables, kind, name)
+
+
+def _tables(profile: str, path: str | None, settings: Sequence[str]) -> layers.Table:
+    return layers.with_settings(layers.profiled(layers.read(path), profile), settings)
+
+
+def _size(made: config.ModelConfig, tables: layers.Table, data: Sequence[str]) -> tuple[list[Group], str]:
+    """Parameters by groups of layers, and what they are counted for. Raises BenchError where they cannot be told."""
+    from harness.report import parameters
+
+    dataset = config.configure(tables, "datasets", made.dataset) if made.dataset else None
+    return parameters.counted(made, dataset, data)
+
+
+def _sized(made: config.ModelConfig, tables: layers.Table, data: Sequence[str]) -> list[str]:
+    from harness.report import parameters
+
+    try:
+        return parameters.lines(*_size(made, tables, data))
+    except BenchError as error:
+        return [f"parameters: {error}"]
 
 
 def _ensemble(made: config.AttackConfig, profile: str) -> str:
@@ -165,8 +230,7 @@ def _parameters(component: Any) -> list[tuple[str, ...]]:
 
 
 def _class_facts(component: Any) -> list[str]:
-    names = ("norms", "access", "minimum_norm", "stronger_than", "unit", "higher_is_better")
-    facts = [f"{name} = {getattr(component, name)!r}" for name in names if hasattr(component, name)]
+    facts = [f"{name} = {getattr(component, name)!r}" for name in CLASS_FACTS if hasattr(component, name)]
     return ["", *facts] if facts else []
 
 
@@ -190,8 +254,11 @@ def _facts(made: config.Configured, data: Sequence[str], artifacts: str) -> list
 def _stated(facts: Facts) -> list[str]:
     sizes = ", ".join(f"{split} {count}" for split, count in facts.sizes.items())
     groups = f" in {len(set(facts.groups))} groups" if facts.groups else ""
+    answers = f"{len(facts.classes)} classes{groups}"
+    if facts.task == CAPTIONING:
+        answers = f"captions in {LANGUAGES.get(facts.language, facts.language)}"
     return [
-        f"images {facts.shape[0]} x {facts.shape[1]} x {facts.shape[2]}, {len(facts.classes)} classes{groups}, {sizes}",
+        f"images {facts.shape[0]} x {facts.shape[1]} x {facts.shape[2]}, {answers}, {sizes}",
         f"source: {facts.source}",
         f"licence: {facts.licence}",
         f"citation: {facts.citation}",
@@ -206,6 +273,26 @@ def _splits(made: config.Configured, data: Sequence[str], artifacts: str) -> lis
     except BenchError as error:
         return [f"data: {error}"]
     return splits.lines(found) if found else [f"data: {_not_at_hand(data)}"]
+
+
+def _contents(made: config.Configured, data: Sequence[str], artifacts: str) -> Mapping[str, Any]:
+    from harness.report import splits
+
+    found = splits.contents(made, data, artifacts)
+    if found is None:
+        raise BenchError(_not_at_hand(data))
+    return splits.as_data(found)
+
+
+def _or_fault(tell: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    try:
+        return tell()
+    except BenchError as error:
+        return {"fault": str(error)}
+
+
+def _dumped(told: Mapping[str, Any]) -> str:
+    return json.dumps(told, indent=2, ensure_ascii=False, default=str)
 
 
 def _not_at_hand(data: Sequence[str]) -> str:

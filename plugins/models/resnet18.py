@@ -36,6 +36,6 @@ class ResNet18:
         facts = preparation.facts
         network = resnet18(facts.shape[0], len(facts.classes), round(64 * self.width))
         module = Normalised(network, preparation.mean, preparation.std)
-        if self.weights:
+        if self.weights and not preparation.outline:
             transfer(module, read(self.weights), len(facts.classes), f"weights {self.weights}")
         return module.eval()

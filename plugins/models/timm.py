@@ -67,7 +67,7 @@ class Timm:
                 f"model {self.architecture}: pretrained on {len(mean)} channels, the data has {channels}; "
                 "choose a data set with as many or with one, or pretrained = false"
             )
-        network = self._network(channels, len(facts.classes), size)
+        network = self._network(channels, len(facts.classes), size, fill=not preparation.outline)
         module = Normalised(network, mean, std, (size, size), crop)
         advice = f"set image_size, for example to {own.input_size[-1]}, or choose another architecture"
         return tried(module, self.architecture, facts.shape, len(facts.classes), advice)
@@ -86,11 +86,11 @@ class Timm:
             )
         return Crop((resize, resize) if own.crop_mode == "squash" else resize, own.interpolation)
 
-    def _network(self, channels: int, classes: int, size: int) -> nn.Module:
+    def _network(self, channels: int, classes: int, size: int, *, fill: bool) -> nn.Module:
         from harness.weights import read
         from plugins.networks import one_line
 
-        file = self.weights or (str(self._hub_file()) if self.pretrained else "")
+        file = (self.weights or (str(self._hub_file()) if self.pretrained else "")) if fill else ""
         given: dict[str, Any] = {name: getattr(self, name) for name in GEOMETRY if getattr(self, name) is not None}
         given |= {"pretrained": bool(file), "in_chans": channels, "num_classes": classes}
         if file:
@@ -103,7 +103,7 @@ class Timm:
                 given["pretrained_cfg_overlay"]["num_classes"] = len(head)
         try:
             network = _create(self.architecture, size, given)
-            if self.weights:
+            if file and self.weights:
                 _check_names(network, tensors)
             return network
         except (RuntimeError, TypeError, ValueError, AssertionError, KeyError) as error:

@@ -68,7 +68,7 @@ class Torchvision:
         classes, published = len(facts.classes), self._published()
         own = published.transforms() if self.pretrained or self.weights else None
         size = self.image_size or (own.crop_size[0] if own else facts.shape[-1])
-        network = self._network(classes, size)
+        network = self._network(classes, size, fill=not preparation.outline)
         if own is None:
             mean, std = (values * 3 if len(values) == 1 else values for values in (preparation.mean, preparation.std))
             return tried(Normalised(network, mean, std, (size, size)), name, facts.shape, classes, self._advice())
@@ -78,13 +78,13 @@ class Torchvision:
         module = Normalised(network, own.mean, own.std, (size, size), crop)
         return tried(module, name, facts.shape, classes, self._advice())
 
-    def _network(self, classes: int, size: int) -> nn.Module:
+    def _network(self, classes: int, size: int, *, fill: bool) -> nn.Module:
         from torchvision import models
 
         from harness.weights import transfer
         from plugins.networks import too_small
 
-        file = self.weights or (str(self._hub_file()) if self.pretrained else "")
+        file = (self.weights or (str(self._hub_file()) if self.pretrained else "")) if fill else ""
         given: dict[str, Any] = {"num_classes": classes}
         if self.architecture in AUXILIARY:
             # Their weights were trained on pixels in [-1, 1]; told so, they bring what torchvision's transforms give
