@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.artifacts import Artifacts
@@ -56,6 +56,10 @@ class Book:
         """The telemetry of a training, an entry an epoch; None where it is not at hand."""
         record = self.artifacts.record(step.kind, step.key)
         return None if record is None else list(record.get("history", []))
+
+    def of(self, task: str) -> Book:
+        """Of the cells of one task alone; notes go to the same list."""
+        return replace(self, cells=[cell for cell in self.cells if facts_of(cell).task == task])
 
     def models(self) -> dict[tuple[str, int], list[CellStep]]:
         """Cells by model and seed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from harness.artifacts import Artifacts
 from harness.errors import BenchError, unknown
 from harness.figures.library import library
 from harness.report.layout import Reference
-from harness.types import Status, Verdict
+from harness.types import CAPTIONING, CLASSIFICATION, Status, Verdict
 
 if TYPE_CHECKING:
     from harness.executors.local import Local
@@ -28,7 +28,10 @@ STORED = {
     "eps": "eps_curves",
 }
 MODELLED = {"gallery": "galleries", "saliency": "saliencies", "landscape": "landscapes"}
-KINDS = (*STORED, *MODELLED)
+CAPTIONED = {"attention": "attentions"}
+KINDS = (*STORED, *MODELLED, *CAPTIONED)
+_TASKS = dict.fromkeys(MODELLED, CLASSIFICATION) | dict.fromkeys(CAPTIONED, CAPTIONING)
+"""Whose cells a kind that needs weights is drawn of."""
 
 
 @dataclass(frozen=True)
@@ -91,21 +94,35 @@ def draw(found: Prospect, places: Places, wanted: Wanted, out: Path, told: Calla
 def _pages(found: Prospect, book: Book, wanted: Wanted) -> Iterator[Page]:
     from harness.illustration import stored
 
-    kinds = wanted.kinds or KINDS
+    kinds, books = wanted.kinds or KINDS, {task: book.of(task) for task in (CLASSIFICATION, CAPTIONING)}
+    _note_unfit(book, wanted, books)
     for kind, name in STORED.items():
-        if kind in kinds:
-            yield from getattr(stored, name)(book)
-    chosen = {kind: name for kind, name in MODELLED.items() if kind in kinds}
+        fitting = book if kind == "training" else books[CLASSIFICATION]
+        if kind in kinds and fitting.cells:
+            yield from getattr(stored, name)(fitting)
+    chosen = {kind: task for kind, task in _TASKS.items() if kind in kinds and books[task].cells}
     if not chosen:
         return
     if found.plan.request.run.domain != "pixels":
         book.note(f"{', '.join(chosen)}: drawn of pixels only; leave --domain out")
         return
-    from harness.illustration import modelled
+    from harness.illustration import captioned, modelled
 
-    laboratory = modelled.Laboratory(book, _executor(found, book), wanted.samples, wanted.classes)
-    for name in chosen.values():
-        yield from getattr(modelled, name)(laboratory)
+    executor = _executor(found, book)
+    laboratories = {
+        task: modelled.Laboratory(books[task], executor, wanted.samples, wanted.classes) for task in chosen.values()
+    }
+    for kind, task in chosen.items():
+        drawing = modelled if kind in MODELLED else captioned
+        yield from getattr(drawing, {**MODELLED, **CAPTIONED}[kind])(laboratories[task])
+
+
+def _note_unfit(book: Book, wanted: Wanted, books: Mapping[str, Book]) -> None:
+    """Kinds that were asked for by name and have no cell; what is drawn unasked is left out without a word."""
+    for kind in wanted.kinds:
+        task = _TASKS.get(kind, CLASSIFICATION)
+        if kind != "training" and not books[task].cells:
+            book.note(f"{kind}: drawn of {task} alone, and no such cell is finished")
 
 
 def _note_invalid(book: Book, store: str) -> None:

@@ -107,7 +107,7 @@ class Laboratory:
         return module.eval().requires_grad_(False)
 
 
-def _needed(cell: CellStep) -> list[TrainingStep]:
+def needed(cell: CellStep) -> list[TrainingStep]:
     """Steps whose weights the images of a cell are made with."""
     return [_last(cell.hardened), *([cell.surrogate] if cell.surrogate else ())]
 
@@ -123,7 +123,7 @@ def galleries(lab: Laboratory) -> Iterator[Page]:
             continue
         ids = _shown(lab, cell)
         document = {"analysis": "examples", "cell": cell.key, "ids": ids}
-        found = lab.kept(document, _needed(cell), partial(_examples, lab, cell, ids))
+        found = lab.kept(document, needed(cell), partial(_examples, lab, cell, ids))
         if found is None:
             continue
         _compare(lab, cell, ids, found)
@@ -180,7 +180,7 @@ def _saliency_row(lab: Laboratory, cell: CellStep, ids: list[int]) -> Arrays | N
     """None, with a note, without weights, and for a network of which no saliency can be told."""
     document = {"analysis": "saliency", "cell": cell.key, "ids": ids}
     try:
-        return lab.kept(document, _needed(cell), lambda: _explained(lab, cell, ids))
+        return lab.kept(document, needed(cell), lambda: _explained(lab, cell, ids))
     except BenchError as error:
         lab.book.note(f"saliency: {cell.label}: {error}")
         return None
