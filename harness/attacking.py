@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ def attack(
     batch_size: int,
     classes: int | None,
     log: Log | None = None,
-    look: type[Look] = Look,
+    look: Callable[..., Look] = Look,
 ) -> Iterator[Finished]:
     """What becomes of every sample of ``source``. ``module`` must be in evaluation mode with frozen weights.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from harness import registry
 from harness.coercion import coerce, fill, signature
@@ -12,7 +12,7 @@ from harness.errors import BenchError, unknown
 from harness.layers import Table, available, entry, profiled, read, with_settings
 from harness.recipe import Recipe
 from harness.settings import RunSettings, run_settings
-from harness.types import SEVERITY
+from harness.types import AIMS, SEVERITY
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,13 @@ class AttackConfig(Configured):
     """An attack with how the harness runs it, or an ensemble of attacks, whose component is None.
 
     eot: looks averaged at each point. surrogate: another model that the images are made on, empty for the one attacked.
-    members: tried in turn on what still stands.
+    aim: what it wants of captions, "caption" a certain one, "keyword" a certain word; empty for any other. members:
+    tried in turn on what still stands.
     """
 
     eot: int = 1
     surrogate: str = ""
+    aim: str = ""
     members: tuple[AttackConfig, ...] = ()
 
     @property
@@ -76,8 +78,11 @@ class AttackConfig(Configured):
 
     @property
     def stronger_than(self) -> tuple[str, ...]:
-        """Components that it must beat: those of its parts, and the parts of an ensemble; none from a surrogate."""
-        if self.surrogate:
+        """Components that it must beat: those of its parts, and the parts of an ensemble.
+
+        None from a surrogate, and none where it wants something of its own.
+        """
+        if self.surrogate or self.aim:
             return ()
         beaten = [name for part in self.parts for name in getattr(part.component, "stronger_than", ())]
         return tuple(dict.fromkeys([*(part.component_name for part in self.members), *beaten]))
@@ -96,7 +101,7 @@ class AttackConfig(Configured):
 
     @property
     def targeted(self) -> bool:
-        return any(getattr(part.component, "targeted", False) for part in self.parts)
+        return bool(self.aim) or any(getattr(part.component, "targeted", False) for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -231,7 +236,7 @@ def _eot(value: Any, where: str) -> int:
 
 
 _HARNESS_KEYS = {
-    "attacks": ("component", "like", "eot", "surrogate", "members"),
+    "attacks": ("component", "like", "eot", "surrogate", "aim", "members"),
     "models": ("component", "like", "dataset", "start", "training", "hardening", "pass_ms"),
     "defenses": ("component", "like", "training"),
 }
@@ -254,7 +259,8 @@ def _harness_keys(kind: str, table: Table, where: str) -> tuple[Table, Any]:
         }, ModelConfig
     if kind == "attacks":
         surrogate = coerce(table.pop("surrogate", ""), str, f"{where}.surrogate")
-        return {"eot": _eot(table.pop("eot", 1), where), "surrogate": surrogate}, AttackConfig
+        aim = coerce(table.pop("aim", ""), Literal["", *AIMS], f"{where}.aim")
+        return {"eot": _eot(table.pop("eot", 1), where), "surrogate": surrogate, "aim": aim}, AttackConfig
     if kind == "defenses":
         training = table.pop("training", {})
         fill(Recipe, training, f"{where}.training")

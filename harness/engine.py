@@ -10,7 +10,7 @@ With ``final_iterate`` every sample takes every step and the last one counts, as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -48,7 +48,7 @@ class Engine:
         batch_size: int,
         *,
         classes: int | None = None,
-        look: type[Look] = Look,
+        look: Callable[..., Look] = Look,
     ) -> None:
         hooks = assault.hooks
         self.assault, self._hooks, self._steps = assault, hooks, int(assault.component.steps)

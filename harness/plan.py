@@ -280,7 +280,7 @@ class _Planner:
         surrogate = self.fit(attack.surrogate, seed) if attack.surrogate else None
         document = {
             "kind": "attack",
-            "attack": [{**_document("attack", part), "eot": part.eot} for part in attack.parts],
+            "attack": [_attack_document(part) for part in attack.parts],
             "judge": VERSIONS["judge"],
             "inputs": {"hardened": hardened.key, "surrogate": surrogate.key if surrogate else None},
             "samples": samples,
@@ -343,6 +343,13 @@ def _unsuited(attack: AttackConfig, threat: Threat | None, hardened: HardenStep,
     if facts and facts.task == CAPTIONING and (surrogate or attack.members):
         what = "a surrogate" if surrogate else "several attacks"
         return f"attack {attack.name} needs {what}; captions are attacked by one attack on the captioner itself"
+    if threat and attack.access == "gradient" and not getattr(hardened.model.component, "likelihood", True):
+        return f"attack {attack.name} raises a loss; {hardened.model.name} repeats captions, which have none"
+    for part in attack.parts:
+        if part.aim and not (facts and facts.task == CAPTIONING):
+            return f"attack {part.name} aims at a {part.aim}; {hardened.fit.data.config.name} asks for classes"
+        if part.aim and attack.access != "gradient":
+            return f"attack {part.name} aims at a {part.aim}, but follows no gradient that leads there"
     if threat and threat.norm not in attack.norms:
         return f"attack {attack.name} does not support {threat.norm}; it supports {', '.join(attack.norms) or 'none'}"
     if surrogate and surrogate.data.key != hardened.fit.data.key:
@@ -361,6 +368,10 @@ def _document(kind: str, config: Configured) -> dict[str, Any]:
         "precision": PRECISION,
         "torch": _torch_version(),
     }
+
+
+def _attack_document(part: AttackConfig) -> dict[str, Any]:
+    return {**_document("attack", part), "eot": part.eot, **({"aim": part.aim} if part.aim else {})}
 
 
 def deciding(config: Configured) -> dict[str, Any]:

@@ -28,6 +28,8 @@ SEVERITY = "severity"
 CLASSIFICATION, CAPTIONING = "classification", "captioning"
 """What a data set asks of a model: one class of each image, or a sentence about it."""
 ANY_TASK = (CLASSIFICATION, CAPTIONING)
+AIM_CAPTION, AIM_KEYWORD = AIMS = ("caption", "keyword")
+"""What an attack on captions may want: a certain sentence, or a certain word in it."""
 KINDS = ("datasets", "models", "attacks", "defenses", "metrics")
 
 State = dict[str, Any]
@@ -329,6 +331,7 @@ class CaptionOutcome:
     Where boxes are known, else None: ``named``, how many words of the caption name something that stands in the image,
     and ``pointed``, for how many of them the attention's peak lies inside such a box (int64, (N,)); ``covered``, the
     mean share of the image that these boxes cover (float64 (N,), NaN where nothing is named), which is chance.
+    ``target``: the caption or the word that a targeted attack wanted of each image, else None.
     """
 
     ids: NDArray[np.int64]
@@ -350,7 +353,13 @@ class CaptionOutcome:
     named: NDArray[np.int64] | None = None
     pointed: NDArray[np.int64] | None = None
     covered: NDArray[np.float64] | None = None
+    target: tuple[str, ...] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def aim(self) -> str:
+        """What the attack wanted: "caption" or "keyword", empty where it wanted any other caption, or was none."""
+        return str(self.facts.get("aim", ""))
 
 
 class Generated(NamedTuple):
@@ -374,12 +383,16 @@ class Score(NamedTuple):
 
 
 class Preparation(NamedTuple):
-    """What a model is built for: the data's facts, mean and standard deviation per channel; a captioner's words."""
+    """What a model is built for: the data's facts, mean and standard deviation per channel; a captioner's words.
+
+    outline: only the shapes of its parameters are asked for, so no weights need be read, and none fetched.
+    """
 
     facts: Facts
     mean: tuple[float, ...]
     std: tuple[float, ...]
     vocabulary: Vocabulary | None = None
+    outline: bool = False
 
 
 class Captioner(Protocol):
@@ -387,6 +400,11 @@ class Captioner(Protocol):
 
     ``x`` is pixels (N, C, H, W) in [0, 1], or what ``encode`` made of them, (N, L, D): told apart by their dimensions.
     ``tokens`` int64 (N, T + 1) are <start>, the words, <end>, and <pad> up to the longest.
+
+    Optional: ``memorise(images)``, which takes the place of training: pixels with all tokens of each image, a batch at
+    a time. ``likelihood`` False (of the model component too) where captions have none: no loss, no attack by gradients.
+    Optional too: ``vocabulary``, a ``harness.captioning.vocabulary.Vocabulary`` of its own whose numbers the tokens
+    then are; of pieces of words, say. The attention of what it generates has a row for each word that it is decoded to.
     """
 
     encoder: nn.Module
@@ -394,7 +412,7 @@ class Captioner(Protocol):
     frozen: bool
     """Whether the encoder is not trained, so that what it makes of an image may be kept."""
     grid: tuple[int, int]
-    """Rows and columns of the L locations, row by row."""
+    """Rows and columns of the locations, row by row; features of no place, a class token's, stand before theirs."""
 
     def encode(self, x: Tensor) -> Tensor:
         """Features (N, L, D) of pixels, differentiable in them."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.store.records import CellLabel, CellRecord, RunRecord, ScoreRecord
 from harness.store.store import Store
-from harness.types import Outcome, Reason, Status
+from harness.types import CaptionOutcome, Outcome, Reason, Status
 
 LINF8 = ("Linf", 8 / 255)
 
@@ -52,16 +52,17 @@ class Filler:
         dataset: str = "digits",
         reasons: Sequence[Reason] = (),
         changes: dict[str, Any] | None = None,
+        captions: CaptionOutcome | None = None,
         **record: Any,
     ) -> str:
-        """Labels and saves a cell, a failed one where ``right`` is None; its key."""
+        """Labels and saves a cell, a failed one where ``right`` is None; its key. captions: saved in its place."""
         names = (self.count, key(number), profile, dataset, model, defense, attack, norm, eps, seed)
         self.count += 1
         self.store.label_cells(self.run, [CellLabel(*names)])
         status = Status.FAILED if right is None else Status.OK
         facts: dict[str, Any] = {"reason": "out of memory"} if right is None else {"n": len(right), "passes": 4.0}
         cell = CellRecord(key(number), self.run, status, "cpu", "s", attack, norm, eps, **facts, **record)
-        made = None if right is None else outcome(right, **(changes or {}))
+        made = captions if captions or right is None else outcome(right, **(changes or {}))
         measured = [] if right is None else [sum(right) / len(right)]
         scores = [ScoreRecord("accuracy", "k", value, 0.0, 1.0, len(right or ()), "fraction") for value in measured]
         self.store.save_cell(cell, made, scores, reasons)

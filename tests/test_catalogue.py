@@ -22,7 +22,14 @@ def test_the_whole_list_has_every_section_and_name() -> None:
     lines = listing(None, "tiny", None).splitlines()
     assert tuple(line for line in lines if line and not line.startswith(" ")) == SECTIONS
     listed = {line.split()[0].rstrip(":") for line in lines if line.startswith("  ")}
-    assert {name for _, name in NAMES} | {"report", "corruptions", "captions", "tiny", "small"} == listed
+    assert {name for _, name in NAMES} | {
+        "report",
+        "corruptions",
+        "captions",
+        "captions_targeted",
+        "tiny",
+        "small",
+    } == listed
 
 
 @pytest.mark.parametrize("kind", SECTIONS)

@@ -16,7 +16,8 @@ from scipy.stats import binomtest
 
 from harness.errors import BenchError
 from harness.report.against import Against, Contrast, check_metric, compare_with, coordinate
-from harness.report.comparing import compare, p_text, report
+from harness.report.comparing import compare, report
+from harness.report.layout import p_text
 from harness.report.selecting import select
 from harness.report.table import FIELDS, render
 from harness.statistics import holm, mcnemar, paired_difference, rate, samples_needed

@@ -18,7 +18,7 @@ from harness.captioning.vocabulary import PAD, Vocabulary
 from harness.composition import Composition, check, measured
 from harness.data import chosen
 from harness.errors import BenchError
-from harness.types import Batch, Box, CaptionedSplit, Corpus, Facts
+from harness.types import Box, CaptionedSplit, Corpus, Facts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,20 +67,34 @@ class CaptionSamples:
             return self.pixels(places)
         return self.features.read(self.rows[places.cpu().numpy()]).to(self.device)
 
-    def captioned(self, captions: Tensor, x: Callable[[Tensor], Tensor]) -> Batch:
-        """Captions by their places in ``tokens``, with their images made by ``x`` of the places of those."""
+    def owners(self, captions: Tensor) -> tuple[Tensor, Tensor]:
+        """Of captions by their places in ``tokens``, (n,): the places of their images, each once, (U,), and which of
+        these is each caption's, (n,).
+        """
         images = torch.searchsorted(self.first, captions, right=True) - 1
         unique, of = torch.unique(images, return_inverse=True)
-        return Batch(x(unique)[of], self.tokens[captions], captions)
+        return unique, of
+
+    def whole(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (n, C, H, W) with all their tokens (n, R, T + 1), <pad> alone where one has fewer than R captions."""
+        most = int(self.first.diff().amax())
+        for places in self.batches(size):
+            row = self.first[places, None] + torch.arange(most, device=self.device)
+            has = row < self.first[places + 1, None]
+            tokens = self.tokens[row.clamp(max=len(self.tokens) - 1)]
+            yield self.pixels(places), tokens.masked_fill(~has[..., None], PAD)
 
     def limited(self, limit: int | None) -> CaptionSamples:
         """A fixed random subset of images, the same for every model, attack and seed; ordered as the whole."""
         if limit is None or limit >= len(self):
             return self
-        index = chosen(len(self), limit)
-        references = tuple(self.references[place] for place in index)
-        objects = tuple(self.objects[place] for place in index) if self.objects else ()
-        return replace(self, rows=self.rows[index], ids=self.ids[index], references=references, objects=objects)
+        return self.select(chosen(len(self), limit).tolist())
+
+    def select(self, places: Sequence[int]) -> CaptionSamples:
+        """These images, in this order."""
+        references = tuple(self.references[place] for place in places)
+        objects = tuple(self.objects[place] for place in places) if self.objects else ()
+        return replace(self, rows=self.rows[places], ids=self.ids[places], references=references, objects=objects)
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """The places of the images, so many at a time."""
@@ -103,6 +117,11 @@ class CaptionData:
         """Of the test images, by their id."""
         test = self.splits["test"]
         return dict(zip(test.ids.tolist(), test.references, strict=True))
+
+
+def trimmed(tokens: Tensor) -> Tensor:
+    """Without the columns in which every caption is over: (n, T + 1) -> (n, at most T + 1)."""
+    return tokens[:, : int((tokens != PAD).sum(1).amax())]
 
 
 def tokens_of(captions: Sequence[str], vocabulary: Vocabulary) -> Tensor:

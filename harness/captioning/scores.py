@@ -87,6 +87,21 @@ def bleu_of(order: int) -> OfCorpus:
     return score
 
 
+def sentence_bleu(captions: Sequence[str], references: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """BLEU-4 of each caption, (N,), in [0, 1]: smoothed, or most single sentences would have 0.
+
+    One is added to matched and all n-grams of two words and more: Lin and Och, "ORANGE", COLING 2004 (nltk's method2).
+    """
+    counts = bleu_counts(captions, references, "nltk")
+    length, nearest = counts[:, 0], counts[:, 1]
+    one = np.arange(ORDERS) > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = np.log((counts[:, 2::2] + one) / (counts[:, 3::2] + one)).mean(1)
+        brevity = np.where(length < nearest, 1 - nearest / length, 0.0)
+    found: NDArray[np.float64] = np.exp(precision + brevity)
+    return found
+
+
 # --- the others, a number an image
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import composition, data, registry, training, validity
-from harness.artifacts import Artifacts, Tensors
+from harness.artifacts import Artifacts, Tensors, state_of
 from harness.assault import Assault
 from harness.captioning import features
 from harness.captioning.data import CaptionData, CaptionSamples
@@ -140,16 +140,19 @@ class Local:
 
     def _captioned(self, cell: CellStep) -> CaptionOutcome:
         """What the judge of captions says of a cell."""
-        data = self.captions(cell.hardened.fit.data)
-        module = self.hardened_module(cell.hardened)
+        trial, samples = self.caption_trial(cell)
         self.reporter.step(cell.label, self.estimate.step(cell))
-        run = self.settings
-        decoding = Decoding(run.beam, run.longest, run.length_penalty)
-        trial = CaptionTrial(module, self.assault(cell, cell.attack), decoding, run.batch_size)
-        samples = data.splits["test"].limited(cell.n)
-        judged = judge_captions(trial, samples, data.corpus, lambda share: self.reporter.advance(share, ""))
-        judged.facts["verified"] = run.verify  # there are no further checks of captions yet
+        corpus = self.captions(cell.hardened.fit.data).corpus
+        judged = judge_captions(trial, samples.limited(cell.n), corpus, lambda share: self.reporter.advance(share, ""))
+        judged.facts["verified"] = self.settings.verify  # there are no further checks of captions yet
         return judged
+
+    def caption_trial(self, cell: CellStep) -> tuple[CaptionTrial, CaptionSamples]:
+        """What the judge of captions is asked for in a cell, and all test images, in the captioner's own words."""
+        run, module = self.settings, self.hardened_module(cell.hardened)
+        decoding = Decoding(run.beam, run.longest, run.length_penalty)
+        trial = CaptionTrial(module, self.assault(cell, cell.attack), decoding, run.batch_size, cell.attack.aim)
+        return trial, in_own_words(self.captions(cell.hardened.fit.data).splits["test"], module)
 
     def _domain(self, step: DataStep) -> Normalised | None:
         """What attacks and hardening are fed with, where it is not pixels."""
@@ -285,6 +288,8 @@ class Local:
         if step.start:
             classes = len(self.load(step.data).facts.classes)
             transfer(module, self._fit(step.start), classes, f"start {step.start.model.name}")
+        if hasattr(module, "memorise"):
+            return self._memorised(step, module), []
         return self._train(step, module, step.model.recipe, plain_objective)
 
     def _harden(self, step: HardenStep) -> tuple[Tensors, list[dict[str, float]]]:
@@ -344,9 +349,16 @@ class Local:
             )
         )
 
+    def _memorised(self, step: FitStep, module: nn.Module) -> Tensors:
+        """The weights of a captioner that repeats what it has seen."""
+        self.reporter.step(step.label, self.estimate.step(step))
+        samples = in_own_words(self.captions(step.data).splits["train"], module)
+        module.memorise(samples.whole(self.settings.batch_size))  # type: ignore[operator]
+        return state_of(module)
+
     def _caption_lessons(self, step: TrainingStep, module: nn.Module, recipe: Recipe, seed: int) -> CaptionLessons:
         """Captions to learn; what a frozen encoder makes of their images is kept and used instead of them."""
-        splits = dict(self.captions(step.data).splits)
+        splits = {name: in_own_words(samples, module) for name, samples in self.captions(step.data).splits.items()}
         if cast("Captioner", module).frozen:
             for name in ("train", "validation"):
                 splits[name] = self._with_features(step, module, splits[name], name)
@@ -444,6 +456,12 @@ class Local:
 def _captions(cell: CellStep) -> bool:
     facts = cell.hardened.fit.data.facts
     return facts is not None and facts.task == CAPTIONING
+
+
+def in_own_words(samples: CaptionSamples, module: nn.Module) -> CaptionSamples:
+    """Under the numbers of the captioner's own vocabulary, where it brings one."""
+    own = getattr(module, "vocabulary", None)
+    return samples if own is None else replace(samples, vocabulary=own)
 
 
 def build_module(

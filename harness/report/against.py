@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from harness.errors import BenchError, unknown
-from harness.store.details import paired
-from harness.store.queries import Row
+from harness.store.details import paired, paired_captions
+from harness.store.queries import Row, captioning_datasets
 from harness.store.reading import Reader
 
 LEVEL = 0.05
@@ -28,10 +29,14 @@ class Contrast(NamedTuple):
 
 
 class Against(NamedTuple):
-    """The base model, and the cells that attack the samples of its cell in the same column."""
+    """The base model, and the cells that attack the samples of its cell in the same column.
+
+    sentences: those of captioners, where the difference is one of BLEU-4 and p that of a paired bootstrap.
+    """
 
     base: str
     contrasts: Mapping[Coordinate, Contrast]
+    sentences: Mapping[Coordinate, Contrast] = MappingProxyType({})
 
 
 def coordinate(row: Row) -> Coordinate:
@@ -47,17 +52,37 @@ def compare_with(reader: Reader, rows: Sequence[Row], base: str) -> Against:
         raise unknown("--against", base, {row.model for row in rows})
     ok = {coordinate(row): row for row in rows if row.status == "ok"}
     found: dict[Coordinate, tuple[float, float]] = {}
+    said: dict[Coordinate, tuple[float, float]] = {}
+    captioned = captioning_datasets(reader)
     for place, row in ok.items():
         other = ok.get((*place[:2], base, *place[3:]))
         if other is None or other is row:
+            continue
+        if row.dataset in captioned:
+            if (contrast := _of_captions(reader, row, other)) is not None:
+                said[place] = contrast
             continue
         counts = paired(reader, row.key, other.key)
         if counts.shared and counts.shared == row.n == other.n and not counts.relabelled:
             test = mcnemar_of_counts(counts.a_only, counts.b_only)
             found[place] = (counts.a_only - counts.b_only) / counts.shared, test.p_value
-    adjusted = holm([p for _, p in found.values()])
-    contrasts = {place: Contrast(found[place][0], p) for place, p in zip(found, adjusted, strict=True)}
-    return Against(base, contrasts)
+
+    def adjusted(found: Mapping[Coordinate, tuple[float, float]]) -> dict[Coordinate, Contrast]:
+        corrected = holm([p for _, p in found.values()])
+        return {place: Contrast(found[place][0], p) for place, p in zip(found, corrected, strict=True)}
+
+    return Against(base, adjusted(found), adjusted(said))
+
+
+def _of_captions(reader: Reader, row: Row, other: Row) -> tuple[float, float] | None:
+    """The difference in BLEU-4 and its p, where both attack the same images."""
+    from harness.captioning.scores import bleu_of, paired
+
+    worth = paired_captions(reader, row.key, other.key).bleu
+    if not len(worth[0]) == row.n == other.n:
+        return None
+    found = paired(*worth, bleu_of(4))
+    return found.value, found.p_value
 
 
 def check_metric(metric: str | None) -> None:

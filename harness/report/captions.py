@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from harness.report.against import Against, Contrast, Coordinate, coordinate
 from harness.report.formats import Cell, Grid, Line
 from harness.report.layout import layout, number_text, threat_text
 from harness.store.queries import Row
@@ -12,10 +13,16 @@ Published = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
 """Figures by model, defense, attack and metric, fractions as fractions."""
 
 ALL = "captions"
+DECIDES = "bleu4"
+"""The metric whose difference from a base model is told."""
 
 
 def grids(
-    rows: Sequence[Row], metrics: Sequence[str], references: Published | None = None, limit: int = 0
+    rows: Sequence[Row],
+    metrics: Sequence[str],
+    references: Published | None = None,
+    limit: int = 0,
+    against: Against | None = None,
 ) -> list[Grid]:
     """One grid for each profile, defense, attack and budget, in the order of the runs.
 
@@ -26,19 +33,25 @@ def grids(
         threat = threat_text(row.norm, row.eps)
         groups.setdefault((row.profile, row.defense, row.attack, threat), []).append(row)
     return [
-        _grid(found, metrics, references or {}, limit, f"{attack} {threat}".strip(), defense)
+        _grid(found, metrics, references or {}, limit, f"{attack} {threat}".strip(), defense, against)
         for (_, defense, attack, threat), found in groups.items()
     ]
 
 
 def _grid(
-    rows: Sequence[Row], metrics: Sequence[str], references: Published, limit: int, attack: str, defense: str
+    rows: Sequence[Row],
+    metrics: Sequence[str],
+    references: Published,
+    limit: int,
+    attack: str,
+    defense: str,
+    against: Against | None,
 ) -> Grid:
     """The layout of the other leaderboards, with metrics in the place of attacks."""
     measured = sorted({score.metric for row in rows for score in row.scores})
     columns = [*(name for name in metrics if name in measured), *(name for name in measured if name not in metrics)]
     spread = [part for row in rows for part in _spread(row, columns or list(metrics[:1]) or [ALL])]
-    (grid,) = layout(spread, ALL, {}, limit)
+    (grid,) = layout(spread, ALL, {}, limit, _spread_out(against, rows, columns))
     _, _, told = grid.title.partition(f", profile {rows[0].profile}: ")
     facts = [fact for fact in told.split("; ") if fact != "no perturbation"]
     defended = "" if defense == "none" else f" after {defense}"
@@ -61,6 +74,17 @@ def _spread(row: Row, columns: Sequence[str]) -> Iterable[Row]:
             scores=found,
             reasons=row.reasons if position == 0 else (),
         )
+
+
+def _spread_out(against: Against | None, rows: Sequence[Row], columns: Sequence[str]) -> Against | None:
+    """The contrasts of these rows, each in the column of the metric that it is one of."""
+    if against is None or DECIDES not in columns:
+        return None
+    found: dict[Coordinate, Contrast] = {}
+    for row in rows:
+        if (contrast := against.sentences.get(coordinate(row))) is not None:
+            found |= {coordinate(part): contrast for part in _spread(row, columns) if part.attack == DECIDES}
+    return against._replace(contrasts={}, sentences=found)
 
 
 def _with_references(grid: Grid, rows: Sequence[Row], references: Published) -> Iterable[Line]:

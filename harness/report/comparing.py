@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 from harness.errors import BenchError, unknown
 from harness.report.columns import columns
-from harness.report.layout import points_text
+from harness.report.comparing_captions import Said, as_object, as_text, said
+from harness.report.layout import p_text, points_text
 from harness.report.selecting import name
 from harness.statistics import Discordance, mcnemar_of_counts, paired_difference, rate, samples_needed
 from harness.store.details import Paired, cell_details, paired
-from harness.store.queries import Row
+from harness.store.queries import Row, captioning_datasets
 from harness.store.reading import Reader
 from harness.types import Score, Status
 
@@ -36,11 +37,16 @@ class Comparison(NamedTuple):
         return self.test.p_value < LEVEL
 
 
-def compare(reader: Reader, a: Row, b: Row) -> Comparison:
+def compare(reader: Reader, a: Row, b: Row) -> Comparison | Said:
     """Reads and tests. Raises BenchError for a cell without numbers and where no sample is shared."""
     for row in (a, b):
         if row.status != Status.OK:
             raise BenchError(f"{name(row)} is {row.status} and has no samples; see `bench show {row.key[:12]}`")
+    captioned = captioning_datasets(reader)
+    if a.dataset in captioned and b.dataset in captioned:
+        if a.dataset != b.dataset and _data_key(reader, a) != _data_key(reader, b):
+            raise _other_data(a, b)
+        return said(reader, a, b)
     counts = paired(reader, a.key, b.key)
     _check_samples(reader, a, b, counts)
     n = counts.shared
@@ -50,17 +56,19 @@ def compare(reader: Reader, a: Row, b: Row) -> Comparison:
     return Comparison(a, b, counts, rates, _difference(counts), test, needed)
 
 
-def report(found: Comparison, format: str) -> str:
+def report(found: Comparison | Said, format: str) -> str:
     """A comparison as text for people (``rich``) or as one JSON object. Raises BenchError for another format."""
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
+    if isinstance(found, Said):
+        return json.dumps(as_object(found), indent=2, ensure_ascii=False) if format == "json" else as_text(found)
     return json.dumps(_object(found), indent=2, ensure_ascii=False) if format == "json" else _text(found)
 
 
 def _check_samples(reader: Reader, a: Row, b: Row, counts: Paired) -> None:
     """Numbers of samples mean the same images only within one data set."""
     if a.dataset != b.dataset and _data_key(reader, a) != _data_key(reader, b):
-        raise BenchError(f"{name(a)} attacks {a.dataset}, {name(b)} {b.dataset}; cells on the same data are needed")
+        raise _other_data(a, b)
     if not counts.shared:
         raise BenchError(f"{name(a)} and {name(b)} share no sample; attack the same ones (--limit) and compare again")
     if counts.relabelled:
@@ -68,6 +76,10 @@ def _check_samples(reader: Reader, a: Row, b: Row, counts: Paired) -> None:
             f"{name(a)} and {name(b)}: {counts.relabelled} of {counts.shared} shared samples have other labels, so the "
             "data differ; cells on the same data are needed"
         )
+
+
+def _other_data(a: Row, b: Row) -> BenchError:
+    return BenchError(f"{name(a)} attacks {a.dataset}, {name(b)} {b.dataset}; cells on the same data are needed")
 
 
 def _data_key(reader: Reader, row: Row) -> object:
@@ -148,11 +160,6 @@ def _told_apart(found: Comparison) -> str:
         f"They cannot be told apart with {found.counts.shared} samples; a difference of this size needs {count} "
         "(power 80 %, level 5 %)."
     )
-
-
-def p_text(p: float) -> str:
-    """``= 0.012``: two significant figures, and no more zeros than anybody reads."""
-    return "< 0.0001" if p < 0.0001 else f"= {p:.2g}"
 
 
 def _percent(score: Score) -> str:

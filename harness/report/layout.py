@@ -64,7 +64,9 @@ def layout(
     grids, left = [], limit
     for found in profiles.values():
         section = _sort(found, metric)
-        beside = (reference, against) if metric == "accuracy" else ({}, None)
+        beside = (
+            (reference, against) if metric == "accuracy" else ({}, against if against and against.sentences else None)
+        )
         grids.append(_grid(section, *beside, left if limit else None))
         left = max(0, left - len(section.lines))
     return grids
@@ -171,7 +173,7 @@ def _reference_lines(section: Section, line: tuple[str, str], reference: Referen
 
 def _against_lines(section: Section, line: tuple[str, str], against: Against | None, width: int) -> list[Line]:
     """How far a model's line is from the base's, in points; over several seeds their mean, marked if each differs."""
-    contrasts = against.contrasts if against else {}
+    contrasts = (against.sentences or against.contrasts) if against else {}
     cells = []
     for slot in section.slots:
         rows = section.lines[line].get(slot, [])
@@ -184,7 +186,12 @@ def _against_lines(section: Section, line: tuple[str, str], against: Against | N
 
 
 def _against_notes(against: Against | None) -> Iterator[str]:
-    if against and not against.contrasts:
+    if against and against.sentences:
+        yield (
+            f"vs base: points of BLEU-4 more or less than {against.base}, on the same images; * p < 0.05 (paired "
+            "bootstrap over images, Holm-adjusted over all differences)"
+        )
+    elif against and not against.contrasts:
         yield f"vs base: no other model was measured on the samples of {against.base}"
     elif against:
         family = f"all {count} differences" if (count := len(against.contrasts)) > 1 else "the one difference"
@@ -205,6 +212,11 @@ def points_text(difference: float) -> str:
 def threat_text(norm: str | None, eps: float | None) -> str:
     """``Linf 8/255``; empty for an unperturbed attack."""
     return " ".join(part for part in (norm, None if eps is None else eps_text(eps)) if part)
+
+
+def p_text(p: float) -> str:
+    """``= 0.012``: two significant figures, and no more zeros than anybody reads."""
+    return "< 0.0001" if p < 0.0001 else f"= {p:.2g}"
 
 
 def number_text(value: float, unit: str) -> str:

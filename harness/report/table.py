@@ -60,8 +60,9 @@ def render(
     limit = rows_limit if format == "rich" else 0
     said = [row for row in rows if row.dataset in captioned] if metric is None else []
     others = [row for row in rows if row.dataset not in captioned] if metric is None else rows
-    grids = layout(others, metric or "accuracy", reference or {}, limit, against)
-    grids += captions.grids(said, order, sentences, limit)
+    of_classes = against and against._replace(sentences={})
+    grids = layout(others, metric or "accuracy", reference or {}, limit, of_classes)
+    grids += captions.grids(said, order, sentences, limit, against)
     if not grids:
         return "no cells"
     if format == "rich":
@@ -107,7 +108,8 @@ def flat(
         for score in found or (None,):
             name = score.metric if score else metric or "accuracy"
             percent = published(row, reference or {}) if name == "accuracy" else None
-            contrast = against.contrasts.get(coordinate(row)) if against and name == "accuracy" else None
+            told = {"accuracy": against.contrasts, captions.DECIDES: against.sentences} if against else {}
+            contrast = told.get(name, {}).get(coordinate(row))
             yield {
                 **{field: getattr(row, field) for field in FIELDS[:8]},
                 "metric": name,

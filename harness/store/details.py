@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from math import isnan
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.store.reading import Reader
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Paired(NamedTuple):
@@ -42,6 +46,33 @@ def paired(reader: Reader, a: str, b: str) -> Paired:
     return Paired._make(map(int, counts))
 
 
+class Worth(NamedTuple):
+    """What the captions of two cells are worth on the images that both attack, in one order.
+
+    bleu: counts of ``harness.captioning.scores.bleu_counts``, (N, 10) each; cider_d: (N,) each.
+    """
+
+    bleu: tuple[NDArray[np.float64], NDArray[np.float64]]
+    cider_d: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+WORTH = """
+SELECT a.bleu_counts, b.bleu_counts, a.cider_d, b.cider_d
+FROM captions a JOIN captions b ON b.sample_id = a.sample_id AND b.cell_key = :b
+WHERE a.cell_key = :a AND a.bleu_counts IS NOT NULL AND b.bleu_counts IS NOT NULL ORDER BY a.sample_id
+"""
+
+
+def paired_captions(reader: Reader, a: str, b: str) -> Worth:
+    """The captions of two cells side by side, as far as their worth was stored."""
+    import numpy as np
+
+    rows = list(reader.tuples(WORTH, a=a, b=b))
+    counts = [np.array([row[k].split() for row in rows], np.float64).reshape(len(rows), 10) for k in (0, 1)]
+    worth = [np.array([row[k] for row in rows], np.float64) for k in (2, 3)]
+    return Worth((counts[0], counts[1]), (worth[0], worth[1]))
+
+
 STEP = "key, kind, label, status, seconds, run_id, created, document"
 CELL = """
 SELECT c.*, r.command, r.git_revision, r.versions, r.hardware, r.started
@@ -67,6 +98,8 @@ def fits_by_label(reader: Reader, label: str) -> list[dict[str, Any]]:
 
 def passes_by_sample(reader: Reader, key: str) -> tuple[list[float], list[float]]:
     """Forward and backward passes of each sample of a cell, as far as they are numbers."""
-    found = list(reader.tuples("SELECT forwards, backwards FROM outcomes WHERE cell_key = :key", key=key))
+    found: list[Any] = []
+    for table in ("outcomes", "captions"):  # a cell is in one of them
+        found += reader.tuples(f"SELECT forwards, backwards FROM {table} WHERE cell_key = :key", key=key)
     forwards, backwards = ([row[i] for row in found if row[i] is not None and not isnan(row[i])] for i in (0, 1))
     return forwards, backwards

@@ -169,7 +169,8 @@ outcomes = Table(
     sqlite_with_rowid=False,
 )
 
-# What came of images that a sentence is asked of. NULL: not measured.
+# What came of images that a sentence is asked of. NULL: not measured. References are the data set's; what they decide
+# of each image is kept, so that cells can be compared without the data.
 captions = Table(
     "captions",
     metadata,
@@ -188,6 +189,9 @@ captions = Table(
     Column("named", BigInteger),
     Column("pointed", BigInteger),
     Column("covered", Double),
+    Column("target", Text),
+    Column("bleu_counts", Text),
+    Column("cider_d", Double),
     sqlite_with_rowid=False,
 )
 

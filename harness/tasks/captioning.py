@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.captioning.vocabulary import PAD
+from harness.types import AIM_CAPTION
 
 
 def loss(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -20,3 +21,8 @@ def right(logits: Tensor, tokens: Tensor) -> Tensor:
     targets = tokens[:, 1:]
     words = targets != PAD
     return ((logits.argmax(-1) == targets) & words).sum(1) / words.sum(1).clamp(min=1)
+
+
+def reached(aim: str, caption: str, target: str) -> bool:
+    """Whether a caption is what an attack wanted: the target word for word, or with the keyword in it."""
+    return caption == target if aim == AIM_CAPTION else target in caption.split()

@@ -17,20 +17,37 @@ HEADS = ("classifier", "fc", "head", "heads")
 ADVICE = "choose another architecture, for example a residual network of timm, or image_size"
 
 
-class Encoder(nn.Module):
-    """Pixels (N, C, H, W) in [0, 1] -> features (N, L, D), differentiable in them; resizing and normalisation inside.
+class PixelEncoder(nn.Module):
+    """Pixels (N, C, H, W) in [0, 1] -> features, differentiable in them; resizing and normalisation inside ``pixels``.
 
-    pixels: a network that gives a map (N, D, rows, columns). shape: of the images, (C, H, W). frozen: its weights are
-    not trained, and it is in evaluation mode always: batch norm keeps its statistics, nothing is dropped.
-    Raises BenchError for a network that gives no map of such images.
+    frozen: its weights are not trained, and it is in evaluation mode always: batch norm keeps its statistics, nothing
+    is dropped.
     """
 
-    def __init__(self, pixels: nn.Module, shape: tuple[int, int, int], name: str, *, frozen: bool) -> None:
+    def __init__(self, pixels: nn.Module, *, frozen: bool) -> None:
         super().__init__()
         self.pixels = pixels.eval()
         self.frozen = frozen
         if frozen:
             pixels.requires_grad_(requires_grad=False)
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(mode and not self.frozen)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.pixels(x)
+        return features
+
+
+class Encoder(PixelEncoder):
+    """Pixels (N, C, H, W) -> features (N, L, D).
+
+    pixels: a network that gives a map (N, D, rows, columns). shape: of the images, (C, H, W).
+    Raises BenchError for a network that gives no map of such images.
+    """
+
+    def __init__(self, pixels: nn.Module, shape: tuple[int, int, int], name: str, *, frozen: bool) -> None:
+        super().__init__(pixels, frozen=frozen)
         try:
             with torch.no_grad():
                 found: Any = pixels(torch.full((1, *shape), 0.5))
@@ -42,24 +59,20 @@ class Encoder(nn.Module):
         self.width = found.shape[1]
         self.grid = (found.shape[2], found.shape[3])
 
-    def train(self, mode: bool = True) -> Self:
-        return super().train(mode and not self.frozen)
-
     def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.pixels(x).flatten(2).transpose(1, 2)
-        return features
+        return super().forward(x).flatten(2).transpose(1, 2)
 
 
-def small(channels: int, side: int) -> nn.Module:
+def small(channels: int, side: int, width: float = 1.0) -> nn.Module:
     """Stages of two convolutions that halve images of ``side`` pixels down to 8 or less, at least two of them.
 
-    256 features where there are four stages or more: 7 x 7 locations of 224 pixels, 8 x 8 of 32.
+    256 features times ``width`` where there are four stages or more: 7 x 7 locations of 224 pixels, 8 x 8 of 32.
     """
     halvings = max(0, math.ceil(math.log2(side / SMALLEST)))
     stages: list[nn.Module] = []
     into = channels
     for stage in range(max(2, halvings)):
-        out = WIDTHS[min(stage, len(WIDTHS) - 1)]
+        out = max(1, round(width * WIDTHS[min(stage, len(WIDTHS) - 1)]))
         stages += [*_convolution(into, out, 1), *_convolution(out, out, 2 if stage < halvings else 1)]
         into = out
     return nn.Sequential(*stages)

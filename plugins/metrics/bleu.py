@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from harness.hookspecs import hookimpl
-from harness.types import CAPTIONING, CaptionOutcome, Score
+from harness.hookspecs import ADDED_LATER, hookimpl
+from harness.types import AIM_CAPTION, CAPTIONING, CaptionOutcome, Score
 
 
 @dataclass(frozen=True)
@@ -14,13 +14,15 @@ class Bleu:
     """Corpus BLEU of n-grams of up to ``order`` words, unsmoothed (Papineni et al., ACL 2002), in [0, 1].
 
     form: "sacrebleu" counts as sacrebleu and pycocoevalcap do, "nltk" as nltk's ``corpus_bleu``, which differs where a
-    caption is shorter than the n-gram. of: "clean_caption" scores what was said before the attack. Bootstrap interval
-    over images.
+    caption is shorter than the n-gram. of: "clean_caption" scores what was said before the attack. against: "target"
+    holds captions against the one that a targeted attack wanted of each image, and is None for other attacks.
+    Bootstrap interval over images.
     """
 
     order: int = 4
     form: Literal["sacrebleu", "nltk"] = "sacrebleu"
     of: Literal["caption", "clean_caption"] = "caption"
+    against: Literal["references", "target"] = field(default="references", metadata=ADDED_LATER)
 
     task: ClassVar[str] = CAPTIONING
     unit: ClassVar[str] = "fraction"
@@ -35,4 +37,9 @@ class Bleu:
         from harness.captioning.scores import bleu_counts, bleu_of, scored
 
         captions = outcome.caption if self.of == "caption" else outcome.clean_caption
-        return scored(bleu_counts(captions, outcome.references, self.form), bleu_of(self.order))
+        truths = outcome.references
+        if self.against == "target":
+            if outcome.aim != AIM_CAPTION or outcome.target is None:
+                return None
+            truths = tuple((text,) for text in outcome.target)
+        return scored(bleu_counts(captions, truths, self.form), bleu_of(self.order))

@@ -13,7 +13,8 @@ from harness.types import CAPTIONING, CaptionOutcome, Score
 class CaptionLoss:
     """Mean teacher-forced cross-entropy of the references, nats a word with the end of the sentence.
 
-    On the attacked image where there is an attack. Bootstrap interval over images.
+    On the attacked image where there is an attack. Bootstrap interval over images. None of a captioner without a
+    likelihood, which repeats captions.
     """
 
     task: ClassVar[str] = CAPTIONING
@@ -22,6 +23,10 @@ class CaptionLoss:
 
     @hookimpl
     def measure(self, outcome: CaptionOutcome) -> Score | None:
+        import numpy as np
+
         from harness.captioning.scores import averaged, mean_of, scored
 
+        if np.isnan(outcome.loss).all():
+            return None
         return scored(averaged(outcome.loss), mean_of)

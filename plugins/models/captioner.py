@@ -26,10 +26,11 @@ class LSTMCaptioner:
     """Encoder, attention and LSTM with a deep output layer: Xu et al., "Show, attend and tell", ICML 2015.
 
     encoder: "small", a convolutional network trained along; a name of timm; or torchvision:NAME. Its last map is what
-    the decoder looks at. pretrained: start the encoder from published weights (of torchvision: true or their name).
-    encoder_weights: a local file to start it from instead. frozen: the encoder is not trained, and its batch norm keeps
-    its statistics. weights: a local safetensors file of the whole captioner to start from. image_size: what the encoder
-    sees (None: its own size for its weights, else the data's); images are resized inside, the whole image, stretched.
+    the decoder looks at. width: of the small one, 1 for 32 to 256 channels. pretrained: start the encoder from
+    published weights (of torchvision: true or their name). encoder_weights: a local file to start it from instead.
+    frozen: the encoder is not trained, and its batch norm keeps its statistics. weights: a local safetensors file of
+    the whole captioner to start from. image_size: what the encoder sees (None: its own size for its weights, else the
+    data's); images are resized inside, the whole image, stretched.
 
     attention: "additive", "scaled_dot", "hard" (one location sampled in training), "none" (the mean of all), or one
     that another package adds. embed_dim, decoder_dim, attention_dim: widths of words, LSTM and attention. dropout:
@@ -45,6 +46,7 @@ class LSTMCaptioner:
     task: ClassVar[str] = CAPTIONING
 
     encoder: str = "small"
+    width: float = 1.0
     pretrained: bool | str = False
     encoder_weights: str = field(default="", metadata=NOT_IN_KEY)
     weights: str = ""
@@ -70,6 +72,8 @@ class LSTMCaptioner:
                 raise ValueError(f"{name}: got {value}; at least 1 is needed")
         if self.vocabulary_size is not None and self.vocabulary_size < 5:
             raise ValueError(f"vocabulary_size: got {self.vocabulary_size}; 4 special words and one more are needed")
+        if not 0 < self.width <= 8:
+            raise ValueError(f"width: got {self.width}; more than 0 and at most 8 is needed")
         for name in ("doubly_stochastic", "entropy"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}; a weight of 0 or more is needed")
@@ -95,7 +99,7 @@ class LSTMCaptioner:
         from plugins.captioning.network import AttentiveCaptioner, Weights
         from plugins.captioning.schedules import Schedule
 
-        words, encoder = self._words(preparation), self._encoder(preparation)
+        words, encoder = self._words(preparation), self.image_encoder(preparation)
         kind = attention.find(self.attention)
         shape = attention.Shape(encoder.width, self.decoder_dim, self.attention_dim, self.soft_share, self.at_test)
         widths = {"embed": self.embed_dim, "hidden": self.decoder_dim}
@@ -103,7 +107,7 @@ class LSTMCaptioner:
         terms = Weights(self.doubly_stochastic, self.entropy, decay=self.baseline_decay)
         schedule = Schedule(self.scheduled_sampling, self.teacher_end)
         module = AttentiveCaptioner(encoder, decoder, terms, schedule)
-        if self.weights:
+        if self.weights and not preparation.outline:
             # With no first dimension that may differ: words under other numbers would be nonsense.
             transfer(module, read(self.weights), 0, f"weights {self.weights}")
         return module.eval()
@@ -122,14 +126,15 @@ class LSTMCaptioner:
             )
         return known or self.vocabulary_size or 0
 
-    def _encoder(self, preparation: Preparation) -> Encoder:
+    def image_encoder(self, preparation: Preparation) -> Encoder:
+        """Pixels to features of locations, with the weights that it begins with."""
         from plugins.captioning import encoder
         from plugins.networks import Normalised
 
         facts = preparation.facts
         if self.encoder == "small":
             size = (self.image_size, self.image_size) if self.image_size else None
-            network = encoder.small(facts.shape[0], max(size or facts.shape[1:]))
+            network = encoder.small(facts.shape[0], max(size or facts.shape[1:]), self.width)
             pixels = Normalised(network, preparation.mean, preparation.std, size)
             return encoder.Encoder(pixels, facts.shape, self.encoder, frozen=self.frozen)
         if self.weights and self._own_weights and facts.shape[0] == 1:
