@@ -163,7 +163,7 @@ def table(
 ) -> None:
     """Print the leaderboard: a row a model, a column an attack.
 
-    Columns are grouped by defense. Captioners get a table for each attack, with a column a metric.
+    Columns are grouped by defense. Captioners get a table for each attack, metrics down and models across.
     """
     import shutil
 

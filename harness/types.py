@@ -331,7 +331,8 @@ class CaptionOutcome:
     Where boxes are known, else None: ``named``, how many words of the caption name something that stands in the image,
     and ``pointed``, for how many of them the attention's peak lies inside such a box (int64, (N,)); ``covered``, the
     mean share of the image that these boxes cover (float64 (N,), NaN where nothing is named), which is chance.
-    ``target``: the caption or the word that a targeted attack wanted of each image, else None.
+    ``target``: the caption or the word that a targeted attack wanted of each image, else None. ``bleu_counts``: what
+    ``harness.captioning.scores.bleu_counts`` says of the captions, float64 (N, 10); None where nobody has counted.
     """
 
     ids: NDArray[np.int64]
@@ -354,6 +355,7 @@ class CaptionOutcome:
     pointed: NDArray[np.int64] | None = None
     covered: NDArray[np.float64] | None = None
     target: tuple[str, ...] | None = None
+    bleu_counts: NDArray[np.float64] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -178,7 +178,8 @@ def outcome(**changes: Any) -> CaptionOutcome:
 @pytest.mark.parametrize("pointed", [True, False])
 def test_captions_come_back_as_they_were_saved(tmp_path: Path, pointed: bool) -> None:
     boxes = {"named": np.array([2, 0]), "pointed": np.array([1, 0]), "covered": np.array([0.25, np.nan])}
-    saved = outcome(l1=np.array([3.0, 4.0]), **(boxes if pointed else {}))
+    aimed = {"target": ("سه", "پنج"), "bleu_counts": np.arange(20.0).reshape(2, 10)}
+    saved = outcome(l1=np.array([3.0, 4.0]), **(boxes | aimed if pointed else {}))
     with open_store(str(tmp_path / "results.db")) as store:
         store.begin_run(RunRecord("run", "bench run", "tiny", "cpu"))
         cell = CellRecord("cell", "run", Status.OK, "cpu", "subject", "clean", n=2)

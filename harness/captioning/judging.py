@@ -19,6 +19,7 @@ from harness.captioning.data import CaptionSamples, tokens_of, trimmed
 from harness.captioning.looking import AimedLook, CaptionLook
 from harness.captioning.pointing import Pointing, pointing
 from harness.captioning.saying import Decoding, said
+from harness.captioning.scores import bleu_counts
 from harness.standing import Fresh
 from harness.tasks import captioning as task
 from harness.types import AIM_CAPTION, Batch, Captioner, CaptionOutcome, Corpus, Threat, norm_of
@@ -192,6 +193,7 @@ class _Judge:
             caption=tuple(self.final),
             corpus=self.corpus,
             target=tuple(self.target) if self.trial.aim else None,
+            bleu_counts=bleu_counts(self.final, samples.references),
             proposal_low=self.low,
             proposal_high=self.high,
             notes=list(self.log.notes.values()),

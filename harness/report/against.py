@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from harness.errors import BenchError, unknown
-from harness.store.details import paired, paired_captions
+from harness.store.details import paired, paired_counts
 from harness.store.queries import Row, captioning_datasets
 from harness.store.reading import Reader
 
@@ -78,7 +78,7 @@ def _of_captions(reader: Reader, row: Row, other: Row) -> tuple[float, float] | 
     """The difference in BLEU-4 and its p, where both attack the same images."""
     from harness.captioning.scores import bleu_of, paired
 
-    worth = paired_captions(reader, row.key, other.key).bleu
+    worth = paired_counts(reader, row.key, other.key)
     if not len(worth[0]) == row.n == other.n:
         return None
     found = paired(*worth, bleu_of(4))

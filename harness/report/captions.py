@@ -1,11 +1,11 @@
-"""The leaderboard of captioners: a table an attack, a line a model, a column a metric."""
+"""The leaderboard of captioners: a table an attack, of models and metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.report.against import Against, Contrast, Coordinate, coordinate
-from harness.report.formats import Cell, Grid, Line
+from harness.report.formats import Cell, Column, Grid, Line
 from harness.report.layout import layout, number_text, threat_text
 from harness.store.queries import Row
 
@@ -24,7 +24,8 @@ def grids(
     limit: int = 0,
     against: Against | None = None,
 ) -> list[Grid]:
-    """One grid for each profile, defense, attack and budget, in the order of the runs.
+    """One grid for each profile, defense, attack and budget, in the order of the runs: models or, if they are fewer,
+    metrics across.
 
     metrics: the order of the columns; others that were measured come behind them, by name. Rows need all their scores.
     """
@@ -57,7 +58,30 @@ def _grid(
     defended = "" if defense == "none" else f" after {defense}"
     title = f"{ALL}, profile {rows[0].profile}: {'; '.join([*facts[:1], attack + defended, *facts[1:]])}"
     lines = list(_with_references(grid, rows, references))
-    return grid._replace(title=title, lines=lines, columns=[column._replace(group=attack) for column in grid.columns])
+    whole = grid._replace(title=title, lines=lines, columns=[column._replace(group=attack) for column in grid.columns])
+    return _turned(whole) if len(grid.lines) < len(columns) else whole
+
+
+def _turned(grid: Grid) -> Grid:
+    """Metrics down and models across: of few models with many metrics each, a table that fits."""
+    models: list[Line] = []
+    below: dict[str, dict[int, Line]] = {}  # what stands under the models' lines: by its name, by model
+    for line in grid.lines:
+        if line.stub[-1].startswith("  "):
+            below.setdefault(line.stub[-1], {})[len(models) - 1] = line
+        else:
+            models.append(line)
+    lines = []
+    for place, column in enumerate(grid.columns):
+        lines.append(Line((column.attack,), [model.cells[place] for model in models]))
+        for name, known in below.items():
+            cells = [known[k].cells[place] if k in known else Cell() for k in range(len(models))]
+            if any(cell.full for cell in cells):
+                lines.append(Line((name,), cells))
+    columns = [
+        Column(model.stub[0] if len(model.stub) > 1 else grid.columns[0].group, model.stub[-1]) for model in models
+    ]
+    return grid._replace(stub=("metric",), columns=columns, lines=lines)
 
 
 def _spread(row: Row, columns: Sequence[str]) -> Iterable[Row]:

@@ -9,7 +9,7 @@ from harness.errors import BenchError
 from harness.report.columns import columns
 from harness.report.layout import number_text, p_text
 from harness.report.selecting import name
-from harness.store.details import Worth, paired_captions
+from harness.store.details import paired_counts
 from harness.store.queries import Row
 from harness.store.reading import Reader
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.types import Score
 
 LEVEL = 0.05
-UNITS = {"bleu4": "fraction", "cider_d": "points"}
+UNITS = {"bleu4": "fraction"}
 
 
 class Figure(NamedTuple):
@@ -44,27 +44,18 @@ class Said(NamedTuple):
 
 def said(reader: Reader, a: Row, b: Row) -> Said:
     """Reads and tests. Raises BenchError where no image is shared."""
-    found = paired_captions(reader, a.key, b.key)
-    shared = len(found.cider_d[0])
+    from harness.captioning.scores import bleu_of, paired, scored
+
+    counts = paired_counts(reader, a.key, b.key)
+    shared = len(counts[0])
     if not shared:
         raise BenchError(
             f"{name(a)} and {name(b)} share no image whose caption was held against its references; attack the same "
             "ones (--limit), those of an older store with --fresh, and compare again"
         )
-    return Said(a, b, shared, figures(found))
-
-
-def figures(found: Worth) -> dict[str, Figure]:
-    """BLEU-4 of the corpus and the mean CIDEr-D."""
-    from harness.captioning.scores import averaged, bleu_of, mean_of, paired, scored
-
-    cider = averaged(found.cider_d[0]), averaged(found.cider_d[1])
-    return {
-        "bleu4": Figure(
-            scored(found.bleu[0], bleu_of(4)), scored(found.bleu[1], bleu_of(4)), paired(*found.bleu, bleu_of(4))
-        ),
-        "cider_d": Figure(scored(cider[0], mean_of), scored(cider[1], mean_of), paired(*cider, mean_of)),
-    }
+    score = bleu_of(4)
+    bleu = Figure(scored(counts[0], score), scored(counts[1], score), paired(*counts, score))
+    return Said(a, b, shared, {"bleu4": bleu})
 
 
 # --- text and JSON

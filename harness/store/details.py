@@ -46,31 +46,23 @@ def paired(reader: Reader, a: str, b: str) -> Paired:
     return Paired._make(map(int, counts))
 
 
-class Worth(NamedTuple):
-    """What the captions of two cells are worth on the images that both attack, in one order.
-
-    bleu: counts of ``harness.captioning.scores.bleu_counts``, (N, 10) each; cider_d: (N,) each.
-    """
-
-    bleu: tuple[NDArray[np.float64], NDArray[np.float64]]
-    cider_d: tuple[NDArray[np.float64], NDArray[np.float64]]
-
-
-WORTH = """
-SELECT a.bleu_counts, b.bleu_counts, a.cider_d, b.cider_d
+COUNTS = """
+SELECT a.bleu_counts, b.bleu_counts
 FROM captions a JOIN captions b ON b.sample_id = a.sample_id AND b.cell_key = :b
 WHERE a.cell_key = :a AND a.bleu_counts IS NOT NULL AND b.bleu_counts IS NOT NULL ORDER BY a.sample_id
 """
 
 
-def paired_captions(reader: Reader, a: str, b: str) -> Worth:
-    """The captions of two cells side by side, as far as their worth was stored."""
+def paired_counts(reader: Reader, a: str, b: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The n-gram counts of two captioners on the images that both attack, in one order: (N, 10) each.
+
+    As far as they were stored. Columns are those of ``harness.captioning.scores.bleu_counts``.
+    """
     import numpy as np
 
-    rows = list(reader.tuples(WORTH, a=a, b=b))
-    counts = [np.array([row[k].split() for row in rows], np.float64).reshape(len(rows), 10) for k in (0, 1)]
-    worth = [np.array([row[k] for row in rows], np.float64) for k in (2, 3)]
-    return Worth((counts[0], counts[1]), (worth[0], worth[1]))
+    rows = list(reader.tuples(COUNTS, a=a, b=b))
+    found = [np.array([row[k].split() for row in rows], np.float64).reshape(len(rows), 10) for k in (0, 1)]
+    return found[0], found[1]
 
 
 STEP = "key, kind, label, status, seconds, run_id, created, document"

@@ -112,17 +112,14 @@ def _optional(outcome: Outcome | CaptionOutcome, name: str) -> list[Any]:
 
 def caption_rows(cell_key: str, outcome: CaptionOutcome) -> list[dict[str, Any]]:
     """The same of a cell with captions. References belong to the data set and are not kept, but what they decide is."""
-    from harness.captioning.scores import bleu_counts, cider_d
-
-    corpus = outcome.corpus
-    counts = bleu_counts(outcome.caption, outcome.references).astype(int).tolist()
-    worth = cider_d(outcome.caption, outcome.references, corpus.document_frequency, corpus.documents)
-    names = ("sample_id", *CAPTION_TEXTS, *CAPTION_FLOATS, *CAPTION_OPTIONAL, "target", "bleu_counts", "cider_d")
+    counts: Sequence[Any] = [None] * len(outcome.ids)
+    if outcome.bleu_counts is not None:
+        counts = [" ".join(str(int(count)) for count in row) for row in outcome.bleu_counts]
+    names = ("sample_id", *CAPTION_TEXTS, *CAPTION_FLOATS, *CAPTION_OPTIONAL, "target", "bleu_counts")
     columns: list[Sequence[Any]] = [outcome.ids.tolist(), *(getattr(outcome, name) for name in CAPTION_TEXTS)]
     columns += [getattr(outcome, name).tolist() for name in CAPTION_FLOATS]
     columns += [_optional(outcome, name) for name in CAPTION_OPTIONAL]
-    columns.append(outcome.target or [None] * len(outcome.ids))
-    columns += [[" ".join(map(str, row)) for row in counts], worth.tolist()]
+    columns += [outcome.target or [None] * len(outcome.ids), counts]
     return [
         {"cell_key": cell_key, "position": position, **dict(zip(names, values, strict=True))}
         for position, values in enumerate(zip(*columns, strict=True))
@@ -144,12 +141,13 @@ def to_captions(
     for name, kind in CAPTION_OPTIONAL.items():
         arrays[name] = _optional_array([getattr(row, name) for row in samples], kind)
     ids = [row.sample_id for row in samples]
-    targets = tuple(row.target for row in samples)
+    targets, counts = tuple(row.target for row in samples), [row.bleu_counts for row in samples]
     return CaptionOutcome(
         ids=np.array(ids, np.int64),
         references=tuple(references[number] for number in ids),
         corpus=corpus,
         target=targets if targets and targets[0] is not None else None,
+        bleu_counts=None if None in counts else np.array([row.split() for row in counts], np.float64),
         **arrays,
         **_of_cell(cell),
     )

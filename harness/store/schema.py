@@ -191,7 +191,6 @@ captions = Table(
     Column("covered", Double),
     Column("target", Text),
     Column("bleu_counts", Text),
-    Column("cider_d", Double),
     sqlite_with_rowid=False,
 )
 

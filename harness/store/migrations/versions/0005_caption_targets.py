@@ -14,9 +14,8 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("captions", sa.Column("target", sa.Text(), nullable=True))
     op.add_column("captions", sa.Column("bleu_counts", sa.Text(), nullable=True))
-    op.add_column("captions", sa.Column("cider_d", sa.Double(), nullable=True))
 
 
 def downgrade() -> None:
-    for name in ("cider_d", "bleu_counts", "target"):
+    for name in ("bleu_counts", "target"):
         op.drop_column("captions", name)
