@@ -45,7 +45,7 @@ SHAPE = (3, 8, 8)
 
 
 def wanted(aim: str, seed: int = 3, **changes: Any) -> Wanted:
-    return replace(Wanted(aim, VOCABULARY, CORPUS, Decoding(longest=12), seed), **changes)
+    return replace(Wanted(aim, VOCABULARY, CORPUS, 12, seed), **changes)
 
 
 # --- what is wanted
@@ -76,10 +76,10 @@ def test_targets_differ_by_seed_and_image() -> None:
 def test_a_caption_with_unknown_words_or_too_many_is_not_wanted() -> None:
     few = replace(wanted("caption"), vocabulary=Vocabulary.of([["grey"], ["no", "cat"]]))
     assert set(few.draw(np.arange(20), ["x"] * 20, [("x",)] * 20)) == {"grey", "no cat"}
-    short = replace(few, how=Decoding(longest=2))
+    short = replace(few, longest=2)
     assert set(short.draw(np.arange(20), ["x"] * 20, [("x",)] * 20)) == {"grey"}
     with pytest.raises(BenchError, match="no training caption has fewer than 1 words"):
-        replace(few, how=Decoding(longest=1)).draw(np.arange(2), ["x"] * 2, [("x",)] * 2)
+        replace(few, longest=1).draw(np.arange(2), ["x"] * 2, [("x",)] * 2)
     with pytest.raises(BenchError, match="no training caption says anything else than image 7 shows"):
         wanted("caption").draw(np.array([7]), ["grey"], [TRAINING])
 
@@ -224,6 +224,9 @@ def test_an_attack_without_a_target_has_no_rate(learnt: nn.Module) -> None:
     assault = Assault(PGD(steps=2), "pgd", Threat("Linf", 0.1), seed=1)
     found = judge(CaptionTrial(learnt, assault, Decoding(longest=8), 8), samples(), CORPUS)
     assert (found.target, found.aim) == (None, "")
+    # It was said of them what is true, so what is made unlikely is the truth.
+    still = judge(CaptionTrial(learnt, Assault(PGD(), "clean", None, 0), Decoding(longest=8), 8), samples(), CORPUS)
+    assert bool((found.loss > still.loss).all())
     assert TargetReached().measure(found) is None
     assert Bleu(against="target").measure(found) is None
 

@@ -77,19 +77,19 @@ def between(reader: Reader, a: str, b: str, format: str = "rich") -> str:
 def test_a_comparison_is_the_paired_bootstrap_of_the_captions(reader: Reader) -> None:
     data = json.loads(between(reader, "base", "worse", "json"))
     expected = paired(bleu_counts(BASE, REFERENCES), bleu_counts(WORSE, REFERENCES), bleu_of(4))
-    assert data["metrics"]["bleu4"]["difference"] == pytest.approx(expected._asdict())
-    assert data["metrics"]["bleu4"]["a"]["value"] == pytest.approx(bleu_of(4)(bleu_counts(BASE, REFERENCES).sum(0)))
+    assert data["difference"] == pytest.approx(expected._asdict())
+    assert data["a"]["bleu4"]["value"] == pytest.approx(bleu_of(4)(bleu_counts(BASE, REFERENCES).sum(0)))
     assert (data["n"], data["different"], data["a"]["model"]) == (N, True, "base")
     shown = between(reader, "worse", "base")
     assert "They can be told apart: B has the higher BLEU-4 on the same images." in shown
-    assert f"n = {N} images; 95 % intervals and p by paired bootstrap" in shown
+    assert f"n = {N} (95 % interval, paired bootstrap), p = " in shown
     assert f"-{100 * expected.value:.1f}" in shown
 
 
 def test_images_are_paired_by_their_number_in_whatever_order(reader: Reader) -> None:
     data = json.loads(between(reader, "half", "worse", "json"))
     assert data["n"] == 30
-    assert data["metrics"]["bleu4"]["difference"]["value"] == pytest.approx(0.0, abs=1e-12)
+    assert data["difference"]["value"] == pytest.approx(0.0, abs=1e-12)
     assert not data["different"]
     shown = between(reader, "half", "worse")
     assert "Only the 30 images that both attack are compared; A has 30, B has 60." in shown

@@ -84,6 +84,7 @@ class _Judge:
         self.pointed: list[Pointing | None] = [None] * n
         self.low, self.high = 0.0, 1.0
         self.log = Log()
+        self.wanted = Wanted(trial.aim, samples.vocabulary, corpus, trial.decoding.longest, trial.assault.seed)
 
     def run(self) -> CaptionOutcome:
         done = 0
@@ -156,8 +157,7 @@ class _Judge:
     def _aimed(self, at: list[int]) -> tuple[Tensor, Assault, Looker]:
         aim, vocabulary, how = self.trial.aim, self.samples.vocabulary, self.trial.decoding
         ids, references = self.samples.ids[at], [self.samples.references[place] for place in at]
-        wanted = Wanted(aim, vocabulary, self.corpus, how, self.trial.assault.seed)
-        targets = wanted.draw(ids, [self.clean[place] for place in at], references)
+        targets = self.wanted.draw(ids, [self.clean[place] for place in at], references)
         for place, text in zip(at, targets, strict=True):
             self.target[place] = text
         tokens = tokens_of(targets, vocabulary)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from harness.captioning.saying import Decoding, said
-from harness.captioning.vocabulary import PAD, SPECIAL, START, Vocabulary
+from harness.captioning.vocabulary import PAD, START, Vocabulary
 from harness.errors import BenchError
 from harness.looking import Look, autocast, slope_of
 from harness.tasks import captioning as task
@@ -44,7 +44,7 @@ class CaptionLook(Look):
         return logits.float()
 
 
-@dataclass
+@dataclass(kw_only=True)
 class AimedLook(CaptionLook):
     """The way to a sentence or a word that is wanted; an image that is captioned so has been fooled.
 
@@ -55,10 +55,10 @@ class AimedLook(CaptionLook):
     from the same features. targets: what is wanted, by the image's id.
     """
 
-    aim: str = AIM_CAPTION
-    targets: Mapping[int, str] = field(default_factory=dict)
-    vocabulary: Vocabulary = field(default_factory=lambda: Vocabulary(SPECIAL))
-    how: Decoding = field(default_factory=Decoding)
+    aim: str
+    targets: Mapping[int, str]
+    vocabulary: Vocabulary
+    how: Decoding
 
     def _told(self, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         module = cast("Captioner", self.module)
@@ -73,9 +73,8 @@ class AimedLook(CaptionLook):
             return -task.loss(self._checked(module(features, batch.y)), batch.y), fooled
         start = torch.full_like(found.tokens[:, :1], START)
         logits = self._checked(module(features, torch.cat([start, found.tokens], dim=1)))
-        return margin(logits, batch.y.expand(-1, logits.shape[1])).masked_fill(found.tokens == PAD, -torch.inf).amax(
-            1
-        ), fooled
+        ahead = margin(logits, batch.y.expand(-1, logits.shape[1]))
+        return ahead.masked_fill(found.tokens == PAD, -torch.inf).amax(1), fooled
 
 
 def margin(logits: Tensor, words: Tensor) -> Tensor:

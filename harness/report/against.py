@@ -12,6 +12,7 @@ from harness.store.queries import Row, captioning_datasets
 from harness.store.reading import Reader
 
 LEVEL = 0.05
+"""Differences whose p is smaller are told apart."""
 
 Coordinate = tuple[Any, ...]
 """The fields of a ``Row`` up to its seed."""

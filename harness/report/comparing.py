@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from harness.errors import BenchError, unknown
+from harness.report.against import LEVEL
 from harness.report.columns import columns
 from harness.report.comparing_captions import Said, as_object, as_text, said
 from harness.report.layout import p_text, points_text
+from harness.report.pairs import coordinates, doubted, only_shared, side_by_side
 from harness.report.selecting import name
 from harness.statistics import Discordance, mcnemar_of_counts, paired_difference, rate, samples_needed
 from harness.store.details import Paired, cell_details, paired
@@ -18,7 +19,6 @@ from harness.store.reading import Reader
 from harness.types import Score, Status
 
 FORMATS = ("rich", "json")
-LEVEL = 0.05
 
 
 class Comparison(NamedTuple):
@@ -101,23 +101,12 @@ def _difference(counts: Paired) -> Score:
 
 
 def _text(found: Comparison) -> str:
-    parts = [_cells(found), *_samples(found), _differences(found), _square(found.counts), _tested(found.test)]
-    return "\n\n".join([*parts, "\n".join(_verdict(found))])
-
-
-def _cells(found: Comparison) -> str:
-    rows = [("", "cell", "key", "verdict", "accuracy (%)")]
-    for letter, row, score in zip("AB", (found.a, found.b), found.scores, strict=True):
-        names = name(row) + (f" seed {row.seed}" if found.a.seed != found.b.seed else "")
-        rows.append((letter, names, row.key[:12], row.verdict, _percent(score)))
-    return columns(rows)
-
-
-def _samples(found: Comparison) -> list[str]:
-    shared, n = found.counts.shared, (found.a.n, found.b.n)
-    if n == (shared, shared):
-        return []
-    return [f"Only the {shared} samples that both attack are compared; A has {n[0]}, B has {n[1]}."]
+    parts = [
+        side_by_side(found.a, found.b, "accuracy (%)", [(_percent(score),) for score in found.scores]),
+        *only_shared(found.a, found.b, found.counts.shared, "samples"),
+        *(_differences(found), _square(found.counts), _tested(found.test)),
+    ]
+    return "\n\n".join([*parts, "\n".join([_told_apart(found), *doubted(found.a, found.b)])])
 
 
 def _differences(found: Comparison) -> str:
@@ -138,14 +127,6 @@ def _square(counts: Paired) -> str:
 def _tested(test: Discordance) -> str:
     how = "exact binomial" if test.exact else "chi-squared with continuity correction"
     return f"McNemar's test on the {test.a_only + test.b_only} samples that differ: p {p_text(test.p_value)} ({how})"
-
-
-def _verdict(found: Comparison) -> list[str]:
-    lines = [_told_apart(found)]
-    doubted = [letter for letter, row in zip("AB", (found.a, found.b), strict=True) if row.verdict != "ok"]
-    if doubted:
-        lines.append(f"But {' and '.join(doubted)} cannot be trusted as it stands; see `bench show`.")
-    return lines
 
 
 def _told_apart(found: Comparison) -> str:
@@ -176,8 +157,8 @@ def _points(fraction: float) -> str:
 def _object(found: Comparison) -> dict[str, Any]:
     counts, test = found.counts, found.test
     return {
-        "a": _side(found.a, found.scores[0]),
-        "b": _side(found.b, found.scores[1]),
+        "a": {**coordinates(found.a), "accuracy": found.scores[0]._asdict()},
+        "b": {**coordinates(found.b), "accuracy": found.scores[1]._asdict()},
         "n": counts.shared,
         "difference": found.difference._asdict(),
         "both": counts.both,
@@ -189,8 +170,3 @@ def _object(found: Comparison) -> dict[str, Any]:
         "different": found.different,
         "samples_needed": found.needed,
     }
-
-
-def _side(row: Row, score: Score) -> Mapping[str, Any]:
-    shown = ("profile", "dataset", "model", "defense", "attack", "norm", "eps", "seed", "verdict", "key", "run")
-    return {**{field: getattr(row, field) for field in shown}, "accuracy": score._asdict()}

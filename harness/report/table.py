@@ -102,13 +102,13 @@ def flat(
     against: Against | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One mapping with the keys ``FIELDS`` for each cell and metric; see the head of this file."""
+    told = {"accuracy": against.contrasts, captions.DECIDES: against.sentences} if against else {}
     for row in rows:
         found = [score for score in row.scores if metric in (None, score.metric)]
         reasons = [{"code": code, "verdict": str(verdict), "text": text} for code, verdict, text in row.reasons]
         for score in found or (None,):
             name = score.metric if score else metric or "accuracy"
             percent = published(row, reference or {}) if name == "accuracy" else None
-            told = {"accuracy": against.contrasts, captions.DECIDES: against.sentences} if against else {}
             contrast = told.get(name, {}).get(coordinate(row))
             yield {
                 **{field: getattr(row, field) for field in FIELDS[:8]},
