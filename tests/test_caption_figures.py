@@ -63,7 +63,7 @@ def test_panels_run_as_the_sentence_is_read() -> None:
         assert {"references", "یک دایره", "دو دایره", " ".join(SAID)} <= set(words(figure))
 
 
-@pytest.mark.parametrize("count", [1, 14, 30])
+@pytest.mark.parametrize("count", [1, 14, pytest.param(30, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("from_right", [True, False])
 def test_sentences_of_any_length_can_be_read(count: int, from_right: bool) -> None:
     said = [("ساندویچ‌هایشان", "skateboarding", "یک")[k % 3] for k in range(count)]

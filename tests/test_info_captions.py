@@ -104,6 +104,7 @@ def test_without_a_path_the_rest_is_told() -> None:
     assert told["facts"]["fault"].startswith("coco_fa: no path is set")
 
 
+@pytest.mark.slow
 def test_words_and_lengths_are_drawn(bench: Callable[..., Any], workplace: Path, photographs: list[str]) -> None:
     settings = [part for setting in photographs for part in ("--set", setting)]
     ended = bench("info", "datasets", "coco_fa", *settings, "--figures", "--out", "drawn")

@@ -161,6 +161,7 @@ def test_a_model_that_looks_at_values_while_it_builds_is_counted_too(plugin_dist
     assert size("odd", settings=["models.odd.dataset=digits"])["all"] == 40
 
 
+@pytest.mark.slow
 def test_the_command_prints_text_and_json(bench: Callable[..., Any]) -> None:
     ended = bench("info", "models", "resnet_original")
     assert ended.returncode == 0, ended.stderr
