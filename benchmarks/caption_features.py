@@ -44,6 +44,7 @@ from plugins.datasets.coco_fa import CocoFa
 from plugins.models.captioner import LSTMCaptioner
 
 BAR, LONGEST = 8.0, 20
+SMALL = (128, 256, 128)  # the widths of profile small; those of the published study are twice as large
 ROUNDING = 1e-5  # relative, of losses from features that were rounded alike
 
 
@@ -99,15 +100,16 @@ def main() -> None:
     weights = shared() / "weights" / "tf_efficientnet_lite0_imagenet1k.safetensors"
     options.add_argument("--weights", default=str(weights), help="of the encoder; empty for random ones")
     options.add_argument("--encoder", default="tf_efficientnet_lite0")
+    options.add_argument("--widths", type=int, nargs=3, default=SMALL, help="of words, LSTM and attention")
     options.add_argument("--limit", type=int, help="images to learn from, for a quick look")
     asked = options.parse_args()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
     dataset = CocoFa(path=str(asked.data / "coco-fa"), size=asked.size)
-    data = on_device(dataset.facts(), dataset.load(), torch.device("cpu"), "coco_fa")
-    module = captioner(asked.encoder, asked.weights, asked.size, data)
+    data = on_device(dataset.facts(()), dataset.load(dataset.locate(())), torch.device("cpu"), "coco_fa")
+    module = captioner(asked.encoder, asked.weights, asked.size, asked.widths, data)
     samples, check = (in_memory(data.splits[split].limited(n)) for split, n in (("train", asked.limit), ("test", 2)))
-    recipe = Recipe(epochs=1, batch_size=asked.batch, weight_decay=1e-6, clip_norm=5.0)
+    recipe = Recipe(epochs=1, batch_size=asked.batch, weight_decay=1e-6, clip_norm=5.0, fused=True)
     with tempfile.TemporaryDirectory() as folder:
         filling, (kept, kept_check) = timed(partial(with_features, (samples, check), module, folder, asked.batch))
         given, given_kept = (samples, check, 0, asked.batch, LONGEST), (kept, kept_check, 0, asked.batch, LONGEST)
@@ -122,7 +124,8 @@ def main() -> None:
                 runs[name].last = epoch(contender, module, recipe)
                 runs[name].seconds.append(runs[name].last.seconds)
     steps = len(runs["kept"].last.losses)
-    print(f"{asked.encoder}, {module.grid[0] * module.grid[1]} x {module.encoder.width} features, {asked.size} px")
+    shape = f"{module.grid[0] * module.grid[1]} x {module.encoder.width}"
+    print(f"{asked.encoder}, {shape} features, {asked.size} px; words, LSTM, attention: {asked.widths}")
     print(f"{len(samples)} images, {len(samples.tokens)} captions, {len(data.vocabulary)} words, batch {asked.batch}")
     for name, found in runs.items():
         print(f"  {name:13}{found}  {ratio(found, runs['kept']):.2f} x the time of kept")
@@ -143,9 +146,18 @@ def main() -> None:
     print(machine(("torch", "timm", "torchvision")))
 
 
-def captioner(encoder: str, weights: str, size: int, data: CaptionData) -> AttentiveCaptioner:
-    """The captioner of profile small with this frozen encoder, for these words."""
-    model = LSTMCaptioner(encoder=encoder, encoder_weights=weights, frozen=True, image_size=size)
+def captioner(encoder: str, weights: str, size: int, widths: Sequence[int], data: CaptionData) -> AttentiveCaptioner:
+    """The captioner of this frozen encoder and of these widths, for these words."""
+    words, lstm, attention = widths
+    model = LSTMCaptioner(
+        encoder=encoder,
+        encoder_weights=weights,
+        frozen=True,
+        image_size=size,
+        embed_dim=words,
+        decoder_dim=lstm,
+        attention_dim=attention,
+    )
     module = model.build(Preparation(data.facts, data.mean, data.std, data.vocabulary))
     assert isinstance(module, AttentiveCaptioner)
     return module

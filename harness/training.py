@@ -74,6 +74,7 @@ class Progress:
 
     epoch: int = 0
     best: float = -1.0
+    best_loss: float | None = None
     since_best: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     start: float | None = None
@@ -82,8 +83,9 @@ class Progress:
 def train(training: Training) -> tuple[Tensors, list[dict[str, float]]]:
     """Trains, goes on from the checkpoint if there is one, and returns the best weights and the telemetry.
 
-    The best epoch is the one of the highest score, the earliest of equals. Raises Diverged, a BenchError,
-    when the loss is not a number or explodes (``divergence``); the checkpoint of the last good epoch is then left.
+    The best epoch is the one of the highest score; of equals the earliest, of sentences that of the lower validation
+    loss, for BLEU-4 may be zero, or one, in many epochs. Raises Diverged, a BenchError, when the loss is not a number
+    or explodes (``divergence``); the checkpoint of the last good epoch is then left.
     """
     if training.recipe.channels_last and not _may_be_channels_last(training.module):
         training = replace(training, recipe=replace(training.recipe, channels_last=False))
@@ -176,8 +178,12 @@ class _Learner:
         loop = self.loop
         loop.history.append(telemetry.document())
         loop.epoch, loop.start = loop.epoch + 1, self.watch.start
-        if telemetry.score > loop.best:
-            loop.best, loop.since_best, self.best = telemetry.score, 0, state_of(self.result)
+        better, equal = telemetry.score > loop.best, telemetry.score == loop.best
+        if equal and telemetry.validation_bleu4 is not None and loop.best_loss is not None:
+            better = telemetry.validation_loss < loop.best_loss
+        if better:
+            loop.best, loop.best_loss, loop.since_best = telemetry.score, telemetry.validation_loss, 0
+            self.best = state_of(self.result)
         else:
             loop.since_best += 1
 
@@ -211,6 +217,11 @@ class _Learner:
             place, _, name = path.partition("/")
             state.setdefault(int(place), {})[name] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": facts["groups"]})
+        for parameter, slots in self.optimizer.state.items():
+            for name, value in slots.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    # In the memory order of its parameter, which a fused step takes for granted.
+                    slots[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
         self.schedule.restore(facts["schedule"])
         torch.set_rng_state(tensors["random/cpu"])
         device = next(self.module.parameters()).device
@@ -296,6 +307,7 @@ def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.momentum > 0, **common)
+    common |= {"fused": True} if recipe.fused else {}
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](parameters, **common)
 
 

@@ -168,7 +168,8 @@ class Facts(NamedTuple):
 
     shape: (C, H, W) of an image. sizes: images per split (train, validation, test). groups: name of the
     super-class of each class, or empty. Captions have a ``language`` ("fa", "en") and no classes; words that the
-    training captions have fewer than ``minimum_count`` times are unknown to a captioner.
+    training captions have fewer than ``minimum_count`` times are unknown to a captioner. pixels: how images are kept,
+    "uint8" as files have them, or "float32" in [0, 1] of images that are no 8-bit levels.
     """
 
     shape: tuple[int, int, int]
@@ -181,6 +182,7 @@ class Facts(NamedTuple):
     task: str = CLASSIFICATION
     language: str = ""
     minimum_count: int = 1
+    pixels: str = "uint8"
 
 
 class Split(NamedTuple):
@@ -401,7 +403,8 @@ class Captioner(Protocol):
     """What the module of a captioning model can do beside being a torch module.
 
     ``x`` is pixels (N, C, H, W) in [0, 1], or what ``encode`` made of them, (N, L, D): told apart by their dimensions.
-    ``tokens`` int64 (N, T + 1) are <start>, the words, <end>, and <pad> up to the longest.
+    ``tokens`` int64 (N, T + 1) are <start>, the words, <end>, and <pad> up to the longest. ``of`` (N,), int64: which
+    sample of x each row of tokens is about, where several are about one; None: each about its own.
 
     Optional: ``memorise(images)``, which takes the place of training: pixels with all tokens of each image, a batch at
     a time. ``likelihood`` False (of the model component too) where captions have none: no loss, no attack by gradients.
@@ -420,11 +423,11 @@ class Captioner(Protocol):
         """Features (N, L, D) of pixels, differentiable in them."""
         ...
 
-    def __call__(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """Teacher-forced logits (N, T, V): those at t are of ``tokens[:, t + 1]``."""
+    def __call__(self, x: Tensor, tokens: Tensor, of: Tensor | None = None) -> Tensor:
+        """Teacher-forced logits (N, T, V): those at t are of ``tokens[:, t + 1]``; after <end> they may be anything."""
         ...
 
-    def objective(self, x: Tensor, tokens: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+    def objective(self, x: Tensor, tokens: Tensor, progress: float, of: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What training makes small, of each sample (N,), and the logits (N, T, V) it comes from.
 
         progress: share of the training that is done, in [0, 1].

@@ -51,7 +51,7 @@ def wanted(aim: str, seed: int = 3, **changes: Any) -> Wanted:
 # --- what is wanted
 
 
-@pytest.mark.parametrize("aim", ["caption", "keyword"])
+@pytest.mark.parametrize("aim", ["caption", pytest.param("keyword", marks=pytest.mark.slow)])
 @given(ids=st.lists(st.integers(0, 2**40), min_size=1, max_size=8, unique=True), data=st.data())
 @settings(max_examples=50, deadline=None)
 def test_a_target_is_of_the_image_alone_and_never_true_of_it(aim: str, ids: list[int], data: st.DataObject) -> None:
@@ -185,6 +185,7 @@ def test_a_keyword_is_pushed_where_it_is_nearest(learnt: nn.Module) -> None:
     torch.testing.assert_close(moved, slope, rtol=0.1, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aim", ["caption", "keyword"])
 def test_with_all_of_the_box_it_says_what_is_wanted_and_stops(learnt: nn.Module, aim: str) -> None:
     def attacked(final_iterate: bool) -> CaptionOutcome:

@@ -328,7 +328,7 @@ def test_options_at_their_defaults_leave_the_content_key_as_it_was() -> None:
     assert set(plain) == first_release
     assert plain == {name: asdict(Recipe(augment=("crop", "flip"), schedule="plateau"))[name] for name in first_release}
     changes = [{"label_smoothing": 0.1}, {"ema": 0.9}, {"precision": "bfloat16"}, {"channels_last": False}]
-    documents = [Recipe(**change).deciding() for change in ({}, *changes, {"clip_norm": 1.0}, {"lr": 0.1})]
+    documents = [Recipe(**change).deciding() for change in ({}, *changes, {"clip_norm": 1.0}, {"fused": True})]
     documents += [Recipe(augment=("autoaugment",)).deciding(), Recipe(schedule="plateau", warmup=0.1).deciding()]
     assert all(one != other for one, other in itertools.combinations(documents, 2))
     assert {"autoaugment", "plateau_warmup"} & {*documents[-1]} == {"plateau_warmup"}
@@ -657,7 +657,7 @@ def test_a_stopped_training_ends_in_the_same_bits(
 
 
 OPTIONS = [
-    {"ema": 0.9},
+    {"ema": 0.9, "fused": True},
     {"ema": 0.9, "schedule": "plateau", "warmup": 0.3, "optimizer": "sgd"},
     {"precision": "bfloat16", "clip_norm": 0.5, "schedule": "cosine", "warmup": 0.2},
     {"label_smoothing": 0.1, "ema": 0.5, "precision": "bfloat16", "channels_last": False, "schedule": "one_cycle"},

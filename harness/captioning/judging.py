@@ -128,7 +128,7 @@ class _Judge:
             features = self.module.encode(x)
             for part in torch.split(torch.arange(len(rows), device=samples.device), self.trial.batch_size):
                 tokens = trimmed(samples.tokens[rows[part]])
-                nats = task.loss(self.module(features[owner[part]], tokens), tokens)
+                nats = task.loss(self.module(features, tokens, owner[part]), tokens)
                 total.index_add_(0, owner[part], nats.double())
         return (total / counts).cpu().numpy()
 

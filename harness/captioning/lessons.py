@@ -66,7 +66,7 @@ class CaptionLessons:
         module = _captioner(problem)
         _, of = self.train.owners(batch.ids)
         with autocast(recipe.precision, batch.x.device):
-            losses, logits = module.objective(_features(module, batch.x)[of], batch.y, progress)
+            losses, logits = module.objective(_features(module, batch.x), batch.y, progress, of)
         return Taken(losses.float(), float(task.right(logits, batch.y).sum()), logits.shape[-1])
 
     def judge(self, problem: ModelProblem) -> Judgement:
@@ -83,7 +83,7 @@ class CaptionLessons:
                 owner = torch.searchsorted(samples.first, rows, right=True) - 1 - place[0]
                 for part in torch.arange(len(rows), device=samples.device).split(self.batch_size):  # type: ignore[no-untyped-call]
                     tokens = trimmed(samples.tokens[rows[part]])
-                    logits = module(features[owner[part]], tokens)
+                    logits = module(features, tokens, owner[part])
                     loss += float(task.loss(logits, tokens).sum())
                     right += float(task.right(logits, tokens).sum())
                 captions += said(module, features, samples.vocabulary, greedy)[0]

@@ -72,8 +72,9 @@ class Attention(nn.Module):
         """Unnormalised log weights (N, M, L) of the locations, from (N, L, A) and the states (N, M, H)."""
         raise NotImplementedError
 
-    def view(self, features: Tensor) -> View:
-        return View(features, self.project(features))
+    def view(self, features: Tensor, of: Tensor) -> View:
+        """Of rows ``of`` (N,) of features (U, L, D), each projected once."""
+        return View(features[of], self.project(features)[of])
 
     def forward(self, view: View, hidden: Tensor) -> Glance:
         """The mean of the features by their weights."""
@@ -124,11 +125,11 @@ class Hard(Additive):
 
     samples: ClassVar[bool] = True
 
-    def view(self, features: Tensor) -> View:
+    def view(self, features: Tensor, of: Tensor) -> View:
         sampled = None
         if self.training:
-            sampled = torch.rand(len(features), 1, 1, device=features.device) >= self.shape.soft_share
-        return super().view(features)._replace(sampled=sampled)
+            sampled = torch.rand(len(of), 1, 1, device=features.device) >= self.shape.soft_share
+        return super().view(features, of)._replace(sampled=sampled)
 
     def forward(self, view: View, hidden: Tensor) -> Glance:
         log_weights = self.scores(view.projected, hidden).log_softmax(-1)

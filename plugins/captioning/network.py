@@ -54,22 +54,22 @@ class AttentiveCaptioner(nn.Module):
         features: Tensor = self.encoder(x)
         return features
 
-    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """Teacher-forced logits (N, T, V) of ``tokens[:, 1:]``; x is pixels or features."""
-        return self._decoded(x, tokens).logits
+    def forward(self, x: Tensor, tokens: Tensor, of: Tensor | None = None) -> Tensor:
+        """Teacher-forced logits (N, T, V) of ``tokens[:, 1:]``; x is pixels or features, of rows ``of``."""
+        return self._decoded(x, tokens, of).logits
 
     def attention(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Where the decoder looks for each word of given captions: (N, T, L)."""
         return self._decoded(x, tokens).attention
 
-    def objective(self, x: Tensor, tokens: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+    def objective(self, x: Tensor, tokens: Tensor, progress: float, of: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What training makes small, of each sample (N,), and the logits (N, T, V) that it comes from.
 
         Cross-entropy in nats a word, <end> counted, and the terms of the attention. Padding counts nowhere. In training
         mode words are sampled as the schedule has it at ``progress``, and an attention that samples gets its gradient
         by REINFORCE, against a moving average of the objective.
         """
-        decoded = self._decoded(x, tokens, self.schedule.teacher(progress) if self.training else 1.0)
+        decoded = self._decoded(x, tokens, of, self.schedule.teacher(progress) if self.training else 1.0)
         loss = task.loss(decoded.logits, tokens)
         words = (tokens[:, 1:] != PAD).to(loss)
         if self.weights.doubly_stochastic:
@@ -96,11 +96,9 @@ class AttentiveCaptioner(nn.Module):
         # Kept features may be of half precision.
         return self.encode(x) if x.ndim == 4 else x.to(self.decoder.out.weight.dtype)
 
-    def _decoded(self, x: Tensor, tokens: Tensor, teacher: float = 1.0) -> Decoded:
+    def _decoded(self, x: Tensor, tokens: Tensor, of: Tensor | None = None, teacher: float = 1.0) -> Decoded:
         features, before = self._features(x), tokens[:, :-1]
-        decoded: Decoded = (
-            self.decoder(features, before) if teacher >= 1.0 else self.decoder.mixed(features, before, teacher)
-        )
+        decoded: Decoded = self.decoder(features, before, of, teacher)
         return decoded
 
     def _reinforced(self, loss: Tensor, attention: Tensor, log_probability: Tensor, words: Tensor) -> Tensor:

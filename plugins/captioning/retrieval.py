@@ -75,10 +75,10 @@ class Retrieval(nn.Module):
         else:
             self.captions = torch.tensor([max(counts, key=lambda row: counts[row])], device=self.captions.device)
 
-    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+    def forward(self, x: Tensor, tokens: Tensor, of: Tensor | None = None) -> Tensor:
         raise NotImplementedError("a caption that is repeated has no probability")
 
-    def objective(self, x: Tensor, tokens: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+    def objective(self, x: Tensor, tokens: Tensor, progress: float, of: Tensor | None = None) -> tuple[Tensor, Tensor]:
         raise NotImplementedError("a caption that is repeated has no probability")
 
     @torch.no_grad()

@@ -114,13 +114,14 @@ class TransformerCaptioner(nn.Module):
         features: Tensor = self.encoder(x)
         return features
 
-    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """Teacher-forced logits (N, T, V) of ``tokens[:, 1:]``; x is pixels or features."""
-        return self._logits(self._decoded(self._features(x), tokens))
+    def forward(self, x: Tensor, tokens: Tensor, of: Tensor | None = None) -> Tensor:
+        """Teacher-forced logits (N, T, V) of ``tokens[:, 1:]``; x is pixels or features, of rows ``of``."""
+        features = self._features(x)
+        return self._logits(self._decoded(features if of is None else features[of], tokens))
 
-    def objective(self, x: Tensor, tokens: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+    def objective(self, x: Tensor, tokens: Tensor, progress: float, of: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Cross-entropy in nats a token, <end> counted and padding not, (N,), and the logits (N, T, V)."""
-        logits = self(x, tokens)
+        logits = self(x, tokens, of)
         return task.loss(logits, tokens), logits
 
     @torch.no_grad()
