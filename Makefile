@@ -17,7 +17,7 @@ unexport PYTHONPATH
 # A file's tests share what they have made, so a file is one worker's; in the order of conftest.py, the longest first.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install run test quick lint style types format lock
+.PHONY: help install run test quick lint style types format site lock
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -58,6 +58,9 @@ types: $(INSTALLED)  ## mypy, strict
 format: $(INSTALLED)  ## put the source into the one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+site: $(INSTALLED)  ## the pages of docs/ as a site, in ./site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 lock: $(INSTALLED)  ## write requirements.lock after a change of pyproject.toml; ARGS=--upgrade for newer versions
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header \

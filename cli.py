@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness import completing
 from harness.errors import BenchError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ app = typer.Typer(
     name="bench",
     help="Adversarial-robustness benchmarks one can trust: models x attacks x defenses, judged and stored.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -36,28 +36,98 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. attacks.pgd.steps=20; repeatable."),
 ]
+
+
+def _plug(files: list[str] | None) -> list[str] | None:
+    """Reads which components the files announce, before any name is looked up."""
+    from harness.registry import plug
+
+    plug("--plugin", files or ())
+    return files
+
+
+Plugin = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin", metavar="FILE", callback=_plug, help="A Python file with components of your own; repeatable."
+    ),
+]
+Matrix = Annotated[
+    str | None,
+    typer.Option(
+        "--matrix", metavar="NAME", autocompletion=completing.of_section("matrices"), help="A matrix of the registry."
+    ),
+]
+Models = Annotated[
+    str | None,
+    typer.Option(
+        "--models",
+        "--model",
+        metavar="A,B",
+        autocompletion=completing.of_kind("models"),
+        help="Models, instead of the matrix's.",
+    ),
+]
+Datasets = Annotated[
+    str | None,
+    typer.Option(
+        "--datasets",
+        metavar="A,B",
+        autocompletion=completing.of_kind("datasets"),
+        help="Data sets, each model on each, instead of its own.",
+    ),
+]
+Attacks = Annotated[
+    str | None,
+    typer.Option(
+        "--attacks",
+        metavar="A,B",
+        autocompletion=completing.of_kind("attacks"),
+        help="Attacks, instead of the matrix's.",
+    ),
+]
+Defenses = Annotated[
+    str | None,
+    typer.Option(
+        "--defenses",
+        metavar="A,B",
+        autocompletion=completing.of_kind("defenses"),
+        help="Defenses, instead of the matrix's.",
+    ),
+]
 Cell = Annotated[
     str,
     typer.Argument(metavar="CELL", help="6 or more first characters of a key, or MODEL/DEFENSE/ATTACK[:NORM][:EPS]."),
 ]
-OfProfile = Annotated[str | None, typer.Option("--profile", metavar="NAME", help="The profile of the cell.")]
+OfProfile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile", metavar="NAME", autocompletion=completing.of_section("profiles"), help="The profile of the cell."
+    ),
+]
 OfSeed = Annotated[int | None, typer.Option("--seed", metavar="N", help="The seed of the cell.")]
-Profile = Annotated[str, typer.Option("--profile", metavar="NAME", help="tiny, small, report, or one of your own.")]
+Profile = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        autocompletion=completing.of_section("profiles"),
+        help="tiny, small, report, or one of your own.",
+    ),
+]
 
 
 @app.command()
 def run(
     profile: Profile = "tiny",
-    matrix: Annotated[str | None, typer.Option("--matrix", metavar="NAME", help="A matrix of the registry.")] = None,
-    models: Annotated[
-        str | None, typer.Option("--models", metavar="A,B", help="Models, instead of the matrix's.")
+    matrix: Matrix = None,
+    models: Models = None,
+    datasets: Datasets = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", metavar="FILE", help="The one model's weights; it is then not trained.")
     ] = None,
-    attacks: Annotated[
-        str | None, typer.Option("--attacks", metavar="A,B", help="Attacks, instead of the matrix's.")
-    ] = None,
-    defenses: Annotated[
-        str | None, typer.Option("--defenses", metavar="A,B", help="Defenses, instead of the matrix's.")
-    ] = None,
+    attacks: Attacks = None,
+    defenses: Defenses = None,
     eps: Annotated[
         str | None, typer.Option("--eps", metavar="E,F", help="Attack budgets in pixel units, e.g. 8/255.")
     ] = None,
@@ -66,7 +136,13 @@ def run(
         str | None, typer.Option("--severity", metavar="S,T", help="Severities of corruptions, 1 to 5.")
     ] = None,
     surrogate: Annotated[
-        str | None, typer.Option("--surrogate", metavar="MODEL", help="Make every attack's images on this model.")
+        str | None,
+        typer.Option(
+            "--surrogate",
+            metavar="MODEL",
+            autocompletion=completing.of_kind("models"),
+            help="Make every attack's images on this model.",
+        ),
     ] = None,
     transfer: Annotated[
         bool, typer.Option("--transfer", help="Make them on every model and try them on every model.")
@@ -101,6 +177,7 @@ def run(
         str, typer.Option("--artifacts", metavar="PATH", help="Folder of weights and checkpoints.")
     ] = "artifacts",
     registry: Registry = None,
+    plugin: Plugin = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every cell, its key, and what is to do.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do everything again, whatever is finished.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
@@ -141,9 +218,20 @@ def table(
     format: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="rich, markdown, csv, json or latex.")
     ] = "rich",
-    profile: Annotated[str | None, typer.Option("--profile", metavar="NAME", help="Only this profile.")] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile", metavar="NAME", autocompletion=completing.of_section("profiles"), help="Only this profile."
+        ),
+    ] = None,
     matrix: Annotated[
-        str | None, typer.Option("--matrix", metavar="NAME", help="Only the models and attacks of this matrix.")
+        str | None,
+        typer.Option(
+            "--matrix",
+            metavar="NAME",
+            autocompletion=completing.of_section("matrices"),
+            help="Only the models and attacks of this matrix.",
+        ),
     ] = None,
     run: Annotated[str | None, typer.Option("--run", metavar="ID", help="Only the cells of this run.")] = None,
     metric: Annotated[
@@ -152,13 +240,17 @@ def table(
     reference: Annotated[
         str | None,
         typer.Option(
-            "--reference", metavar="NAME", help="Published figures of the registry to put beside, e.g. report."
+            "--reference",
+            metavar="NAME",
+            autocompletion=completing.of_section("references"),
+            help="Published figures of the registry to put beside, e.g. report.",
         ),
     ] = None,
     against: Annotated[
         str | None, typer.Option("--against", metavar="MODEL", help="A model to compare the others with.")
     ] = None,
     registry: Registry = None,
+    plugin: Plugin = None,
     rows: Annotated[int, typer.Option("--rows", metavar="N", help="Models shown by the rich format; 0: all.")] = 100,
 ) -> None:
     """Print the leaderboard: a row a model, a column an attack.
@@ -243,9 +335,13 @@ def show(
 @app.command("list")
 def list_(
     kind: Annotated[
-        str | None, typer.Argument(help="datasets, models, attacks, defenses, metrics, matrices, profiles.")
+        str | None,
+        typer.Argument(
+            autocompletion=completing.kinds, help="datasets, models, attacks, defenses, metrics, matrices, profiles."
+        ),
     ] = None,
     registry: Registry = None,
+    plugin: Plugin = None,
     profile: Profile = "tiny",
 ) -> None:
     """List what can be named on the command line. Imports no plugin."""
@@ -256,9 +352,14 @@ def list_(
 
 @app.command()
 def info(
-    kind: Annotated[str, typer.Argument(help="datasets, models, attacks, defenses or metrics.")],
-    name: Annotated[str, typer.Argument(help="A name that `bench list` shows.")],
+    kind: Annotated[
+        str, typer.Argument(autocompletion=completing.kinds, help="datasets, models, attacks, defenses or metrics.")
+    ],
+    name: Annotated[
+        str, typer.Argument(autocompletion=completing.of_the_kind_before, help="A name that `bench list` shows.")
+    ],
     registry: Registry = None,
+    plugin: Plugin = None,
     profile: Profile = "tiny",
     settings: Set = None,
     data: Data = None,
@@ -292,18 +393,55 @@ def info(
 
 
 @app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A component, or a name of the registry.")],
+    kind: Annotated[
+        str | None,
+        typer.Option("--kind", metavar="KIND", help="datasets, models, attacks, defenses or metrics."),
+    ] = None,
+    registry: Registry = None,
+    plugin: Plugin = None,
+    profile: Profile = "tiny",
+    settings: Set = None,
+    data: Data = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Hold a component against the contract: a row a rule. The exit code is 1 where one is broken."""
+    from harness.report.contract import as_json as to_json
+    from harness.report.contract import as_text, checked, is_broken
+
+    candidate, found = checked(name, kind, profile, registry, settings or (), data or ())
+    print(to_json(candidate, found) if as_json else as_text(candidate, found))
+    raise typer.Exit(int(is_broken(found)))
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="attack, dataset, model, defense or metric.")],
+    name: Annotated[str, typer.Argument(help="What it is to be called in commands and tables.")],
+    into: Annotated[str, typer.Option("--into", metavar="DIR", help="Where its folder is made.")] = ".",
+) -> None:
+    """Write a package with a component of your own, ready to be installed, and say what to type next."""
+    from pathlib import Path
+
+    from harness.scaffold.writing import write
+
+    written = write(kind, name, Path(into))
+    print(f"{written.folder}: {', '.join(written.files)}")
+    print("\n".join(f"  {command}" for command in written.commands))
+
+
+@app.command()
 def figures(
     profile: Profile = "tiny",
-    matrix: Annotated[str | None, typer.Option("--matrix", metavar="NAME", help="A matrix of the registry.")] = None,
-    models: Annotated[
-        str | None, typer.Option("--models", "--model", metavar="A,B", help="Models, instead of the matrix's.")
+    matrix: Matrix = None,
+    models: Models = None,
+    datasets: Datasets = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", metavar="FILE", help="The one model's weights; it is then not trained.")
     ] = None,
-    attacks: Annotated[
-        str | None, typer.Option("--attacks", metavar="A,B", help="Attacks, instead of the matrix's.")
-    ] = None,
-    defenses: Annotated[
-        str | None, typer.Option("--defenses", metavar="A,B", help="Defenses, instead of the matrix's.")
-    ] = None,
+    attacks: Attacks = None,
+    defenses: Defenses = None,
     kind: Annotated[
         str | None,
         typer.Option(
@@ -322,7 +460,12 @@ def figures(
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option("--reference", metavar="NAME", help="Published values to mark in the overview, e.g. report."),
+        typer.Option(
+            "--reference",
+            metavar="NAME",
+            autocompletion=completing.of_section("references"),
+            help="Published values to mark in the overview, e.g. report.",
+        ),
     ] = None,
     eps: Annotated[str | None, typer.Option("--eps", metavar="E,F", help="Budgets of the run.")] = None,
     norm: Annotated[str | None, typer.Option("--norm", metavar="NORM", help="Norm of the run.")] = None,
@@ -348,6 +491,7 @@ def figures(
         str, typer.Option("--artifacts", metavar="PATH", help="Folder of weights and of what figures were made of.")
     ] = "artifacts",
     registry: Registry = None,
+    plugin: Plugin = None,
 ) -> None:
     """Draw finished cells, as PNG and PDF.
 
@@ -376,14 +520,17 @@ def _options(given: Mapping[str, Any]) -> Options:
     from harness.config import Options
 
     found = {field.name: given[field.name] for field in fields(Options) if field.name in given}
-    lists = {name: _names(found[name]) for name in ("models", "attacks", "defenses")}
+    lists = {name: _names(found[name]) for name in ("models", "datasets", "attacks", "defenses")}
     return Options(**{**found, **lists, "settings": found["settings"] or ()})
 
 
 def _names(text: str | None) -> list[str] | None:
+    """Names separated by commas; one that holds a comma itself stands in double quotes, as in CSV."""
+    import csv
+
     if text is None:
         return None
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for row in csv.reader([text], skipinitialspace=True) for name in row if name.strip()]
     if not names:
         raise BenchError(f"got {text!r}; one or more names, separated by commas, are needed")
     return names

@@ -34,7 +34,7 @@ def attack(
     """
     log = log or Log()
     if not assault.by_step:
-        for fresh in refilled(source, batch_size):
+        for fresh in refilled(source, max(1, batch_size)):
             with undisturbed(module, weights=True) as notes:  # foreign code has the model in its hands
                 finished = _perturbed(module, assault, fresh)
             log.notes |= {note.code: note for note in notes}

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from harness.autoaugment import autoaugment
-from harness.data import Samples
+from harness.data import Samples, pixels
+from harness.errors import BenchError
 from harness.randomness import SampleRandom, derive
 from harness.recipe import Recipe
 from harness.types import Batch
@@ -49,8 +50,10 @@ def augment(images: Tensor, ids: Tensor, recipe: Recipe, seed: int, epoch: int) 
     if corner is not None or flipped is not None:
         images = _window(images, padding, corner, flipped)
     if "autoaugment" in recipe.augment:
+        if images.is_floating_point():
+            raise BenchError("training: autoaugment maps 8-bit levels, these images are none; give them as uint8")
         images = autoaugment(images, SampleRandom(derive(seed, "autoaugment"), ids).at(step=epoch))
-    x = images.float() / 255
+    x = pixels(images)
     if recipe.noise_variance:
         x = (x + recipe.noise_variance**0.5 * random.normal(x.shape[1:])).clamp(0, 1)
     return x

@@ -119,9 +119,9 @@ def _check_part(name: str, split: str, part: Split | CaptionedSplit, facts: Fact
 
     where = f"dataset {name}, split {split}"
     answers, what = (part.labels, "labels") if isinstance(part, Split) else (part.captions, "lists of captions")
-    if part.images.shape[1:] != facts.shape or part.images.dtype != np.uint8:
-        got = f"{part.images.dtype} {part.images.shape}"
-        raise BenchError(f"{where}: images are {got}; uint8 (N, {', '.join(map(str, facts.shape))}) is needed")
+    if part.images.shape[1:] != facts.shape or part.images.dtype != np.dtype(facts.pixels):
+        got, shape = f"{part.images.dtype} {part.images.shape}", ", ".join(map(str, facts.shape))
+        raise BenchError(f"{where}: images are {got}; {facts.pixels} (N, {shape}) is needed")
     if not len(part.images) == len(answers) == len(part.ids) > 0:
         counts = f"{len(part.images)} images, {len(answers)} {what}, {len(part.ids)} ids"
         raise BenchError(f"{where}: {counts}; the same number of each, at least one, is needed")
@@ -167,7 +167,7 @@ def _splits(arrays: Mapping[str, Any]) -> Iterator[str]:
     yield from sorted(names, key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
 
 
-def _statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics(images: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of pixels in [0, 1]: (N, C, H, W) -> (C,), (C,).
 
     Sums of whole numbers, so they are exact, and a few images at a time, for as floats they would take eight times
@@ -175,6 +175,9 @@ def _statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[flo
     """
     import numpy as np
 
+    if images.dtype.kind == "f":
+        centre, spread = (moment((0, 2, 3), dtype=np.float64).tolist() for moment in (images.mean, images.std))
+        return tuple(centre), tuple(max(value, SMALLEST_STD) for value in spread)
     total = np.zeros(images.shape[1], dtype=np.int64)
     squares = np.zeros(images.shape[1], dtype=np.int64)
     for start in range(0, len(images), _AT_ONCE):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from harness import registry
 from harness.coercion import coerce, fill, signature
 from harness.errors import BenchError, unknown
-from harness.layers import Table, available, entry, profiled, read, with_settings
+from harness.layers import REST, Table, check, entry, inline, merge, profiled, read, toml_value, with_settings
 from harness.recipe import Recipe
 from harness.settings import RunSettings, run_settings
 from harness.types import AIMS, SEVERITY
@@ -17,9 +17,13 @@ from harness.types import AIMS, SEVERITY
 
 @dataclass(frozen=True)
 class Matrix:
-    """The ``[matrices.NAME]`` tables: names whose cross product is run, and the metrics taken of each cell."""
+    """The ``[matrices.NAME]`` tables: names whose cross product is run, and the metrics taken of each cell.
+
+    datasets: those that every model is taken on, in the place of its own; empty: its own.
+    """
 
     models: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
     defenses: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
@@ -41,14 +45,28 @@ class Configured:
 
 @dataclass(frozen=True)
 class ModelConfig(Configured):
-    """A model with what the harness does to it: data, recipe, where its weights start, how it is hardened."""
+    """A model with what the harness does to it: data, recipe, where its weights start, how it is hardened.
+
+    moved: its data set is one that the matrix gives to every model.
+    """
 
     dataset: str = ""
+    moved: bool = False
     start: str = ""
     recipe: Recipe = field(default_factory=Recipe)
     training: Mapping[str, Any] = field(default_factory=dict)
     hardening: Mapping[str, Any] = field(default_factory=dict)
     pass_ms: float | None = None
+
+    @property
+    def label(self) -> str:
+        """What tells it from the same model on other data."""
+        return on_dataset(self.name, self.dataset) if self.moved else self.name
+
+
+def on_dataset(model: str, dataset: str) -> str:
+    """The name in a request of a model that the matrix gives a data set."""
+    return f"{model} on {dataset}"
 
 
 @dataclass(frozen=True)
@@ -130,12 +148,15 @@ class Request:
 class Options:
     """The command line, as far as it decides what is run. None: not given.
 
-    surrogate: a model that every attack's images are made on. transfer: those of every model, on every model.
+    weights: a file that the one model of the run begins with. surrogate: a model that every attack's images are made
+    on. transfer: those of every model, on every model.
     """
 
     profile: str = "tiny"
     matrix: str | None = None
     models: Sequence[str] | None = None
+    datasets: Sequence[str] | None = None
+    weights: str | None = None
     attacks: Sequence[str] | None = None
     defenses: Sequence[str] | None = None
     eps: str | None = None
@@ -155,16 +176,25 @@ class Options:
     registry: str | None = None
 
 
-def resolve(options: Options) -> Request:
-    """The request that a command line makes. Raises BenchError for anything unknown, mistyped or out of range."""
+def resolve(options: Options, given: Table | None = None) -> Request:
+    """The request that a command line makes. Raises BenchError for anything unknown, mistyped or out of range.
+
+    given: tables over all others, from code; an entry may be a Configured, whose component is an object at hand.
+    """
     tables = with_settings(profiled(read(options.registry), options.profile), options.settings)
+    tables = merge(tables, given or {})
     run = run_settings(tables.get("run", {}), options)
     matrix = _matrix(tables, run.matrix, options)
+    if options.weights is not None:
+        tables = _with_weights(tables, matrix, options.weights, options.settings)
     return _components(tables, options.profile, run, _on_surrogates(tables, matrix, options))
 
 
 def configure(tables: Table, kind: str, name: str) -> Configured:
     """One configuration, its component made. A broken plugin gives a Configured with a fault, not an error."""
+    own = tables.get(kind, {}).get(name)
+    if isinstance(own, Configured):
+        return own
     table = entry(tables, kind, name)
     where = f"{kind}.{name}"
     if kind == "attacks" and "members" in table:
@@ -181,6 +211,7 @@ def configure(tables: Table, kind: str, name: str) -> Configured:
             raise BenchError(f"plugin {component_name!r} ({kind}): the harness owns the name {clash.pop()!r}")
     except BenchError as error:
         return maker(*common, None, dict(table), fault=str(error), **extra)
+    _name_first_field(kind, name, table, component_fields)
     component = fill(component_class, table, where, also=_HARNESS_KEYS.get(kind, ()))
     try:
         registry.bind(kind, component)
@@ -188,8 +219,29 @@ def configure(tables: Table, kind: str, name: str) -> Configured:
         return maker(*common, None, dict(table), fault=str(error), **extra)
     if kind == "models" and getattr(component, "weights", None):
         extra["start"] = ""  # weights named by hand are what to begin with
+    if inline(kind, name) and _brings_weights(component) and "epochs" not in extra["training"]:
+        extra["recipe"] = replace(extra["recipe"], epochs=0)
     parameters = {f.name: getattr(component, f.name) for f in fields(component)}
     return maker(*common, component, parameters, **extra)
+
+
+def _brings_weights(component: Any) -> bool:
+    return bool(getattr(component, "weights", "") or getattr(component, "pretrained", False))
+
+
+def _name_first_field(kind: str, name: str, table: Table, component_fields: Mapping[str, Any]) -> None:
+    """Gives the first field of a component what stands after the colon of ``COMPONENT:REST``, in ``table``."""
+    rest = table.pop(REST, None)
+    if rest is None:
+        return
+    if not component_fields:
+        raise BenchError(f"{kind}.{name}: this component has no parameters; leave out what stands after the colon")
+    first, hint = next(iter(component_fields.items()))
+    if first in table and inline(kind, name):
+        raise BenchError(
+            f"{kind}.{name}: its name says what {first} is, got {table[first]!r} as well; give one of them"
+        )
+    table.setdefault(first, rest if hint is str or str in get_args(hint) else toml_value(rest))
 
 
 def attack(tables: Table, name: str) -> AttackConfig:
@@ -273,8 +325,7 @@ def _components(tables: Table, profile: str, run: RunSettings, matrix: Matrix) -
     models: dict[str, ModelConfig] = {}
     surrogates = [a.surrogate for a in attacks.values() if a.surrogate]
     for name in surrogates:
-        if name not in available(tables, "models"):
-            raise unknown("surrogate", name, available(tables, "models"))
+        check(tables, "models", name, "surrogate")
     waiting = [*matrix.models, *surrogates]
     while waiting:
         name = waiting.pop(0)
@@ -283,11 +334,11 @@ def _components(tables: Table, profile: str, run: RunSettings, matrix: Matrix) -
             assert isinstance(model, ModelConfig)
             models[name] = model
             waiting += [model.start] if model.start else []
-            if not model.dataset:
-                raise BenchError(
-                    f"models.{name}: no dataset; set it in the registry or by --set models.{name}.dataset=NAME"
-                )
+            if not model.dataset and (not matrix.datasets or name not in (*matrix.models, *surrogates)):
+                raise BenchError(f"models.{name}: no dataset; name one by --datasets NAME, or set it in the registry")
     _check_starts(models)
+    if matrix.datasets:
+        models, matrix = _on_datasets(models, matrix, surrogates)
     made = {
         kind: {name: configure(tables, kind, name) for name in wanted}
         for kind, wanted in {
@@ -322,6 +373,35 @@ def _on_surrogates(tables: Table, matrix: Matrix, options: Options) -> Matrix:
     return replace(matrix, attacks=tuple(names))
 
 
+def _on_datasets(
+    models: Mapping[str, ModelConfig], matrix: Matrix, surrogates: Sequence[str]
+) -> tuple[dict[str, ModelConfig], Matrix]:
+    """Every model of the matrix, and every surrogate, on each data set; those that others start from stay as well."""
+    made: dict[str, ModelConfig] = {}
+    for name in dict.fromkeys((*matrix.models, *surrogates)):
+        for dataset in matrix.datasets:
+            made[on_dataset(name, dataset)] = replace(models[name], dataset=dataset, moved=True, pass_ms=None)
+    waiting = [model.start for model in made.values() if model.start]
+    while waiting:
+        name = waiting.pop()
+        made[name] = models[name]
+        waiting += [models[name].start] if models[name].start else []
+    names = tuple(on_dataset(name, dataset) for dataset in matrix.datasets for name in matrix.models)
+    return made, replace(matrix, models=names)
+
+
+def _with_weights(tables: Table, matrix: Matrix, weights: str, settings: Sequence[str]) -> Table:
+    """The registry with a file of weights given to the one model of a matrix, which is not trained unless set so."""
+    if len(matrix.models) != 1:
+        raise BenchError(f"--weights: got {len(matrix.models)} models; name the one they are of by --models NAME")
+    name = matrix.models[0]
+    component = entry(tables, "models", name)["component"]
+    if "weights" not in signature(registry.load("models", component)):
+        raise BenchError(f"--weights {weights}: {component}, the component of {name}, takes no file of weights")
+    given = {"models": {name: {"weights": weights, "training": {"epochs": 0}}}}
+    return with_settings(merge(tables, given), settings)
+
+
 def _check_starts(models: Mapping[str, ModelConfig]) -> None:
     for name in models:
         seen, at = [name], models[name].start
@@ -339,12 +419,11 @@ def _matrix(tables: Table, name: str, options: Options) -> Matrix:
     matrix = fill(Matrix, matrices[name], f"matrices.{name}")
     chosen = {f.name: getattr(options, f.name, None) or getattr(matrix, f.name) for f in fields(Matrix)}
     matrix = Matrix(**{kind: tuple(dict.fromkeys(names)) for kind, names in chosen.items()})
-    for kind in ("models", "attacks", "defenses", "metrics"):
-        if not getattr(matrix, kind) and kind != "metrics":
+    for kind in ("models", "datasets", "attacks", "defenses", "metrics"):
+        if not getattr(matrix, kind) and kind not in ("metrics", "datasets"):
             raise BenchError(f"matrices.{name}: no {kind}; set them in the registry or by --{kind} A,B")
         for wanted in getattr(matrix, kind):
             if kind == "attacks":
                 wanted = wanted.partition("@")[0]
-            if wanted not in available(tables, kind):
-                raise unknown(f"--{kind}" if kind != "metrics" else kind, wanted, available(tables, kind))
+            check(tables, kind, wanted, f"--{kind}" if kind != "metrics" else kind)
     return matrix

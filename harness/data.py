@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Samples:
-    """One split on a device: images uint8 (N, C, H, W), labels and ids int64 (N,).
+    """One split on a device: images uint8 (N, C, H, W), or float32 in [0, 1]; labels and ids int64 (N,).
 
     domain: what batches are made of instead of pixels.
     """
@@ -35,7 +35,7 @@ class Samples:
 
     def take(self, index: Tensor) -> Batch:
         """The samples at these places as pixels in [0, 1], unless they have another domain."""
-        x = self.images[index].float() / 255
+        x = pixels(self.images[index])
         return Batch(self.domain.enter(x) if self.domain else x, self.labels[index], self.ids[index])
 
     def batches(self, size: int) -> Iterator[Batch]:
@@ -48,6 +48,11 @@ class Samples:
             return self
         index = torch.from_numpy(chosen(len(self), limit)).to(self.labels.device)
         return replace(self, images=self.images[index], labels=self.labels[index], ids=self.ids[index])
+
+
+def pixels(images: Tensor) -> Tensor:
+    """Images as float32 in [0, 1]: of 8-bit levels, or of such numbers already."""
+    return images if images.is_floating_point() else images.float() / 255
 
 
 def chosen(n: int, limit: int) -> NDArray[np.int64]:

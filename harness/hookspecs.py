@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 hookspec = pluggy.HookspecMarker("bench")
 hookimpl = pluggy.HookimplMarker("bench")
 
+VERSION, OLDEST = 1, 1
+"""The version of this boundary, and the oldest that is still understood. A component may say by ``boundary:
+ClassVar[int]`` which one it was written for, and is refused where that is neither; VERSION rises with every hook,
+argument or attribute that comes, OLDEST when one goes."""
+
 NOT_IN_KEY: Mapping[str, str] = {"key": "never"}
 """Metadata of a dataclass field that decides no number: where files lie (their bytes count), what a licence says."""
 ADDED_LATER: Mapping[str, str] = {"key": "unless default"}
@@ -47,8 +52,11 @@ ADDED_LATER: Mapping[str, str] = {"key": "unless default"}
 
 class Datasets:
     @hookspec(firstresult=True)
-    def facts(self) -> Facts:
-        """Shape, classes, split sizes, licence and citation, without reading an image."""
+    def facts(self, roots: Sequence[Path]) -> Facts:
+        """Shape, classes, split sizes, licence and citation, without reading an image.
+
+        roots: folders searched for data, for what only its files can tell.
+        """
 
     @hookspec(firstresult=True)
     def locate(self, roots: Sequence[Path]) -> Sequence[Path] | None:
@@ -89,6 +97,8 @@ class Attacks:
     ``targeted: ClassVar[bool]``: wants certain classes, so what fell at a small eps is attacked again at a larger one.
     ``keeps_best: ClassVar[bool]``: a look whose loss is not above ``state["best_loss"]`` changes nothing but the next
     proposal, so several may be looked at together. What is told of one guessed to be refused is a loss of -inf.
+    Any of these may be a property, where it depends on the fields. ``library: str``, "torchattacks 3.5.1": what
+    computes the images; part of the content key. ``describe()``: rows for ``bench info``, beside the fields.
     ``tasks: ClassVar[tuple[str, ...]]``: "captioning" among them where no class is looked at; else classification only.
     ``only_asks: ClassVar[bool]``: its own loop calls the model and changes nothing of it; it gets the fast form.
     A step attack has fields ``steps`` and ``restarts`` and gives ``start`` and ``step``; any other gives ``perturb``.
@@ -163,3 +173,11 @@ SPECS: Mapping[str, Any] = {
     "defenses": Defenses,
     "metrics": Metrics,
 }
+NEEDED: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "datasets": (("facts", "locate", "load"),),
+    "models": (("build",),),
+    "attacks": (("perturb",), ("start", "step")),
+    "defenses": ((),),
+    "metrics": (("measure",),),
+}
+"""Hooks without which a component cannot be asked: all of one of these groups."""

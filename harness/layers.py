@@ -16,7 +16,11 @@ from harness.types import KINDS
 
 PACKAGED = (Path(__file__).parent / "registry.toml", Path(__file__).parent.parent / "registry.toml")
 SETTABLE = (*KINDS, "matrices", "run")
-SECTIONS = (*SETTABLE, "profiles", "references")
+SECTIONS = (*SETTABLE, "profiles", "references", "plugins")
+REST = ":"
+"""The key of an entry under which stands what a name ``COMPONENT:REST`` gives the component's first field."""
+PLAIN = "plain"
+"""The profile that changes nothing: the registry as it stands."""
 Table = dict[str, Any]
 
 
@@ -29,12 +33,25 @@ def read(path: str | None = None) -> Table:
         raise BenchError(f"--registry {path}: no such file; give the path of a registry.toml")
     if own.is_file() and not own.samefile(packaged):
         tables = merge(tables, _parse(own))
+    registry.plug("registry", _plugin_files(tables.pop("plugins", {}), own))
     return tables
+
+
+def _plugin_files(table: Table, own: Path) -> list[Path]:
+    """The files of ``[plugins]``, whose paths begin at the folder of the registry that names them."""
+    where = f"registry {own}: plugins"
+    for key in table:
+        if key != "files":
+            raise unknown(f"{where}: key", key, ("files",))
+    files = table.get("files", [])
+    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        raise BenchError(f"{where}.files: got {files!r}; a list of paths of Python files is needed")
+    return [own.parent / file for file in files]
 
 
 def profiled(tables: Table, profile: str) -> Table:
     """The registry as a profile changes it."""
-    profiles = tables.get("profiles", {})
+    profiles = {PLAIN: {}, **tables.get("profiles", {})}
     if profile not in profiles:
         raise unknown("--profile", profile, profiles)
     return merge({k: v for k, v in tables.items() if k != "profiles"}, profiles[profile])
@@ -58,24 +75,44 @@ def merge(below: Table, above: Table) -> Table:
 
 
 def available(tables: Table, kind: str) -> list[str]:
-    """All names of a kind that can be asked for: configurations and bare components."""
+    """All names of a kind that can be asked for: configurations and bare components. Beside them ``COMPONENT:REST``."""
     return sorted({*tables.get(kind, {}), *registry.names(kind)})
+
+
+def inline(kind: str, name: str) -> tuple[str, str] | None:
+    """The component and the rest of a name ``COMPONENT:REST`` such as ``timm:resnet18``; None for any other."""
+    component, colon, rest = name.partition(":")
+    return (component, rest) if colon and component in registry.names(kind) else None
+
+
+def check(tables: Table, kind: str, name: str, where: str) -> None:
+    """Raises BenchError, one line that begins with ``where``, for a name that cannot be asked for."""
+    own = tables.get(kind, {}).get(name)
+    told = own is not None and (":" not in name or not own.keys().isdisjoint(("component", "like", "members")))
+    if told or name in registry.names(kind):
+        return
+    found = inline(kind, name)
+    if found is None and ":" in name:
+        raise unknown(f"{where}: {name}: component", name.partition(":")[0], registry.names(kind))
+    if found is None:
+        raise unknown(where, name, available(tables, kind))
+    if not found[1].strip():
+        raise BenchError(f"{where}: {name!r} has nothing after the colon; {found[0]}:WHICH is needed, or {found[0]}")
 
 
 def entry(tables: Table, kind: str, name: str, seen: tuple[str, ...] = ()) -> Table:
     """The table of one configuration with ``like`` followed; ``component`` is always set."""
-    section = tables.get(kind, {})
-    if name not in section:
-        if name in registry.names(kind):
-            return {"component": name}
-        raise unknown(kind, name, available(tables, kind))
-    own = section[name]
+    check(tables, kind, name, kind)
+    own = tables.get(kind, {}).get(name, {})
     for key in ("like", "component"):
         if not isinstance(own.get(key, ""), str):
             raise BenchError(f"registry: {kind}.{name}.{key} must be a name, got {own[key]!r}")
     other = own.get("like")
     if other is None:
-        return {"component": name, **own}
+        component, rest = inline(kind, name) or (name, None)
+        if rest is None or own.get("component", component) != component:
+            return {"component": name, **own}
+        return {"component": component, REST: rest, **own}
     if other == name or other in seen:
         raise BenchError(f"registry: {kind}.{name}: like = {other!r} goes round in a circle")
     return merge(entry(tables, kind, other, (*seen, name)), {k: v for k, v in own.items() if k != "like"})
@@ -108,27 +145,58 @@ def _check_sections(tables: Table, where: str) -> None:
             raise unknown(f"{where}: section", section, SECTIONS)
         if not isinstance(value, dict):
             raise BenchError(f"{where}: {section} must be a table, got {value!r}")
-        if section == "run":
+        if section in ("run", "plugins"):
             continue
         for name, entry_ in value.items():
             if not isinstance(entry_, dict):
                 raise BenchError(f"{where}: {section}.{name} must be a table, got {entry_!r}")
+            if section == "profiles" and "plugins" in entry_:
+                raise BenchError(
+                    f"{where}: profiles.{name}.plugins: files of plugins hold for every profile; use [plugins]"
+                )
             if section == "profiles":
                 _check_sections(entry_, f"{where}: profiles.{name}")
 
 
 def _setting(text: str) -> Table:
     """``models.vit_ft.training.epochs=3`` -> nested tables. The value is TOML where it can be, else text."""
-    path, equals, raw = text.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys) or len(keys) < 2:
+    keys, raw = _keys(text)
+    if not all(keys) or len(keys) < 2:
         raise BenchError(f"--set {text}: KEY=VALUE is needed, for example --set attacks.pgd.steps=20")
     if keys[0] not in SETTABLE:
         raise unknown(f"--set {text}: section", keys[0], SETTABLE)
-    try:
-        value = tomllib.loads(f"value = {raw.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = raw.strip()
+    found: Any = toml_value(raw)
     for key in reversed(keys):
-        value = {key: value}
-    return value
+        found = {key: found}
+    return found
+
+
+def toml_value(text: str) -> Any:
+    """What a text says as a value of TOML, or the text itself where it is none."""
+    try:
+        return tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def _keys(text: str) -> tuple[list[str], str]:
+    """The dotted key of ``KEY=VALUE`` and the text of the value.
+
+    The key is TOML's, so names may be quoted: ``models."timm:vit_tiny.augreg_in21k".image_size``. Names that TOML would
+    have quoted only for a colon or a slash need no quotes here.
+    """
+    parts = text.split("=")
+    for place in range(1, len(parts)):  # a quoted name may hold an equals sign itself
+        try:
+            table = tomllib.loads("=".join(parts[:place]).strip() + " = 0")
+        except tomllib.TOMLDecodeError:
+            continue
+        keys: list[str] = []
+        while isinstance(table, dict) and len(table) == 1:
+            key, table = next(iter(table.items()))
+            keys.append(key)
+        return keys, "=".join(parts[place:])
+    path, equals, raw = text.partition("=")
+    if '"' in path or "'" in path:
+        raise BenchError(f'--set {text}: quotes are left open or out of place; write SECTION."NAME".KEY=VALUE')
+    return (path.strip().split(".") if equals else []), raw

@@ -100,7 +100,7 @@ def fetch(name: str, root: Path, folder: str, *, url: str, size: str, get: Calla
 
 
 def _hash_files(paths: Sequence[Path], named: bool) -> str:
-    top = os.path.commonpath([path.parent for path in paths])
+    top = os.path.commonpath([path.parent for path in paths]) if paths else ""
     total = hashlib.sha256()
     for path in paths:
         name = os.path.relpath(path, top) if named else ""

@@ -16,14 +16,14 @@ from typing import Any
 
 from harness import keys, locating, registry
 from harness.coercion import fill
-from harness.config import AttackConfig, Configured, DefenseConfig, ModelConfig, Request
+from harness.config import AttackConfig, Configured, DefenseConfig, ModelConfig, Request, on_dataset
 from harness.errors import BenchError
 from harness.keys import key_of
 from harness.layers import merge
 from harness.recipe import Recipe
 from harness.types import CAPTIONING, CLASSIFICATION, SEVERITY, Facts, Threat
 
-VERSIONS = {"data": 1, "fit": 2, "harden": 2, "attack": 2, "judge": 2, "measure": 1, "text": 1}
+VERSIONS = {"data": 1, "fit": 2, "harden": 2, "attack": 2, "judge": 2, "measure": 1, "text": 1, "captions": 2}
 PRECISION = "float32"
 RETIRING = 0.5
 """Share of its steps that an attack is expected to need where fooled samples leave; for time estimates alone."""
@@ -68,7 +68,7 @@ class FitStep:
 
     @property
     def label(self) -> str:
-        return f"fit {self.model.name}" + (f" seed {self.seed}" if self.seed else "")
+        return f"fit {self.model.label}" + (f" seed {self.seed}" if self.seed else "")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class HardenStep:
 
     @property
     def label(self) -> str:
-        return f"harden {self.fit.model.name} by {self.defense.name}" + (f" seed {self.seed}" if self.seed else "")
+        return f"harden {self.fit.model.label} by {self.defense.name}" + (f" seed {self.seed}" if self.seed else "")
 
 
 TrainingStep = FitStep | HardenStep
@@ -141,7 +141,7 @@ class CellStep:
 
     @property
     def label(self) -> str:
-        parts = [self.hardened.fit.model.name, self.hardened.defense.name, self.attack.name]
+        parts = [self.hardened.fit.model.label, self.hardened.defense.name, self.attack.name]
         parts[-1] += f" {self.threat}" if self.threat else ""
         return " / ".join(parts) + (f" seed {self.seed}" if self.seed else "")
 
@@ -217,8 +217,10 @@ class _Planner:
             "sources": locating.digest(sources, named=False) if sources else None,
             "seed": seed,
         }
+        if data.facts and data.facts.task == CAPTIONING:
+            document["captions"] = VERSIONS["captions"]
         # What the weights file is called changes nothing; its digest stands under "sources".
-        document["parameters"] = {k: v for k, v in model.parameters.items() if k != "weights"}
+        document["parameters"] = {k: v for k, v in document["parameters"].items() if k != "weights"}
         fault = fault or data.fault or (start.fault if start else "")
         passes = _epoch_samples(model.recipe, data) * model.recipe.epochs
         step = FitStep(key_of(document), document, model, data, start, seed, passes, fault)
@@ -277,7 +279,7 @@ class _Planner:
         n = min(run.limit or facts.sizes["test"], facts.sizes["test"]) if facts else 0
         samples = {"data": hardened.fit.data.key, "split": "test", "n": n}
         subject = key_of({"hardened": hardened.key, "samples": samples, "seed": seed})
-        surrogate = self.fit(attack.surrogate, seed) if attack.surrogate else None
+        surrogate = self._surrogate(attack.surrogate, hardened.model, seed) if attack.surrogate else None
         document = {
             "kind": "attack",
             "attack": [_attack_document(part) for part in attack.parts],
@@ -321,6 +323,11 @@ class _Planner:
             fault=fault,
             skip="" if fault else _unsuited(attack, threat, hardened, surrogate),
         )
+
+    def _surrogate(self, name: str, attacked: ModelConfig, seed: int) -> FitStep:
+        """The model that images are made on: on the data of the one attacked, where the matrix gives that."""
+        moved = on_dataset(name, attacked.dataset)
+        return self.fit(moved if moved in self.request.models else name, seed)
 
     def _steps(self, attack: AttackConfig) -> float:
         """Forward-and-backward passes a sample is expected to cost, as far as the components' fields tell."""
@@ -367,6 +374,7 @@ def _document(kind: str, config: Configured) -> dict[str, Any]:
         "parameters": deciding(config),
         "precision": PRECISION,
         "torch": _torch_version(),
+        **({"library": config.component.library} if hasattr(type(config.component), "library") else {}),
     }
 
 
@@ -400,11 +408,12 @@ def data_step(config: Configured, roots: Sequence[Path], *, download: bool) -> D
         files = hooks.locate(roots=roots)
     if files is None:
         raise BenchError(
-            f"dataset {config.name}: not found in {', '.join(map(str, roots))}; get it from {hooks.facts().source} and "
-            "name the folder that holds it with --data PATH or BENCH_DATA (bench run tries the download)"
+            f"dataset {config.name}: not found in {', '.join(map(str, roots))}; get it from "
+            f"{hooks.facts(roots=roots).source} and name the folder that holds it with --data PATH or BENCH_DATA "
+            "(bench run tries the download)"
         )
     document["digest"] = locating.digest(files)
-    facts = hooks.facts()
+    facts = hooks.facts(roots=roots)
     if facts.task == CAPTIONING:
         document["text"] = VERSIONS["text"]
     return DataStep(key_of(document), document, config, tuple(files), facts)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from harness.errors import BenchError, unknown
+from harness.single_file import FileEntry, announced
 from harness.types import KINDS
 
 BUILT_IN = "adversarial-bench"
+_plugged: dict[str, tuple[Path, ...]] = {}
 
 
 @dataclass(frozen=True)
@@ -20,13 +24,31 @@ class Found:
 
     kind: str
     name: str
-    entry_point: EntryPoint
+    entry_point: EntryPoint | FileEntry
     distribution: str
     version: str
 
     @property
     def built_in(self) -> bool:
         return self.distribution == BUILT_IN
+
+
+def plug(origin: str, paths: Sequence[str | Path]) -> None:
+    """Has the components of these Python files stand beside those of packages. ``origin``: who names the files.
+
+    The files replace those that the same origin named before. Raises BenchError for a file that announces nothing, and
+    for a name that is taken: a file never stands in for something else.
+    """
+    files = tuple(dict.fromkeys(Path(path).resolve() for path in paths))  # whatever the current folder is later
+    if files or _plugged.get(origin):
+        before = _plugged.get(origin, ())
+        _plugged[origin] = files
+        discover.cache_clear()  # also where the files are the same: they may have been edited
+        try:
+            discover()
+        except BenchError:
+            _plugged[origin] = before
+            raise
 
 
 @functools.cache
@@ -45,9 +67,25 @@ def discover() -> dict[tuple[str, str], tuple[Found, ...]]:
                     (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "0")
                 )
             same.setdefault(entry.value, Found(kind, entry.name, entry, *distributions[id(entry.dist)]))
+    for own in _of_files():
+        taken = found.setdefault((own.kind, own.name), {})
+        if taken:
+            other = next(iter(taken.values()))
+            raise BenchError(
+                f"plugin file {own.entry_point.value}: {own.kind} {own.name!r} is that of {other.distribution}; say "
+                f'another by a line in the class: name: ClassVar[str] = "my_{own.name}"'
+            )
+        taken[own.entry_point.value] = own
     return {
         key: tuple(sorted(same.values(), key=lambda f: (not f.built_in, f.distribution))) for key, same in found.items()
     }
+
+
+def _of_files() -> list[Found]:
+    paths = dict.fromkeys(path for paths in _plugged.values() for path in paths)
+    return [
+        Found(entry.kind, entry.name, entry, path.name, entry.digest) for path in paths for entry in announced(path)
+    ]
 
 
 def names(kind: str) -> list[str]:
@@ -81,14 +119,14 @@ def load(kind: str, name: str) -> type[Any]:
             f"plugin {name!r} ({kind}, from {found.distribution} {found.version}) cannot be imported: "
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
         ) from error
-    _check(found, component)
+    check(found, component)
     return component
 
 
 def bind(kind: str, component: object) -> Any:
     """The component's hooks, checked by pluggy against ``hookspecs``: call them by name and keyword.
 
-    Raises BenchError naming the hook for one that is misspelt or takes an unknown argument.
+    Raises BenchError naming the hook for one that is misspelt, takes an unknown argument, or is missing.
     """
     import pluggy
 
@@ -100,9 +138,54 @@ def bind(kind: str, component: object) -> Any:
         manager.register(component, name=type(component).__name__)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        reason = " ".join(str(error).split())
+        reason = _misfit(kind, component) or " ".join(str(error).split())
         raise BenchError(f"plugin {type(component).__name__} ({kind}) breaks the boundary: {reason}") from error
+    missing = _missing(kind, manager.hook)
+    if missing:
+        unmarked = [name for name in vars(hookspecs.SPECS[kind]) if callable(vars(type(component)).get(name))]
+        unmarked = [name for name in unmarked if not name.startswith("_") and not offers(manager.hook, name)]
+        hint = f"; its {unmarked[0]} is not marked @hookimpl" if unmarked else ""
+        raise BenchError(f"plugin {type(component).__name__} ({kind}) breaks the boundary: {missing}{hint}")
     return manager.hook
+
+
+def _missing(kind: str, hooks: Any) -> str:
+    """What a component would have to give beside what it gives; empty where that is enough."""
+    from harness.hookspecs import NEEDED
+
+    ways = NEEDED[kind]
+    whole = [way for way in ways if all(offers(hooks, name) for name in way)]
+    if len(whole) > 1:
+        return f"gives both {' and '.join(' with '.join(way) for way in whole)}; one of them is needed"
+    lacking = [", ".join(expected(kind, name) for name in way if not offers(hooks, name)) for way in ways]
+    return "" if whole else f"lacks {'; or else '.join(lacking)}"
+
+
+def _misfit(kind: str, component: object) -> str:
+    """Which marked method pluggy refuses, with what is found and what is expected; empty where none is seen."""
+    from harness.hookspecs import SPECS
+
+    known = [name for name in vars(SPECS[kind]) if not name.startswith("_")]
+    for name, method in inspect.getmembers(type(component), lambda part: hasattr(part, "bench_impl")):
+        if name not in known:
+            return f"found {written(method)}; {unknown('hook', name, known)}"
+        allowed = inspect.signature(getattr(SPECS[kind], name)).parameters
+        wrong = [argument for argument in inspect.signature(method).parameters if argument not in allowed]
+        if wrong:
+            return f"found {written(method)}, where {wrong[0]!r} is unknown; expected {expected(kind, name)}, or less"
+    return ""
+
+
+def expected(kind: str, hook: str) -> str:
+    """A hook as a plugin may write it at most: ``perturb(self, problem, batch, threat, random)``."""
+    from harness.hookspecs import SPECS
+
+    return written(getattr(SPECS[kind], hook))
+
+
+def written(method: Any) -> str:
+    """A method's name and the names of its arguments."""
+    return f"{method.__name__}({', '.join(inspect.signature(method).parameters)})"
 
 
 def offers(hooks: Any, name: str) -> bool:
@@ -115,11 +198,20 @@ def takes(hooks: Any, name: str, argument: str) -> bool:
     return any(argument in impl.argnames for impl in getattr(hooks, name).get_hookimpls())
 
 
-def _check(found: Found, component: object) -> None:
+def check(found: Found, component: object) -> None:
+    """Raises BenchError for what is no frozen dataclass, is of another boundary, or is an attack without norms."""
     where = f"plugin {found.name!r} ({found.kind}, from {found.distribution})"
     if not (inspect.isclass(component) and is_dataclass(component)):
         raise BenchError(f"{where}: {found.entry_point.value} is {component!r}; a frozen dataclass is needed")
     if not component.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         raise BenchError(f"{where}: the dataclass must be frozen, for its fields are part of the content key")
-    if found.kind == "attacks" and not isinstance(getattr(component, "norms", None), tuple):
+    from harness.hookspecs import OLDEST, VERSION
+
+    made_for = getattr(component, "boundary", VERSION)
+    if made_for not in range(OLDEST, VERSION + 1):
+        raise BenchError(
+            f"{where}: is made for version {made_for} of the boundary, this harness has {VERSION} and knows those from "
+            f"{OLDEST} on; install the harness that it was made for, or a version of it made for this one"
+        )
+    if found.kind == "attacks" and not isinstance(getattr(component, "norms", None), tuple | property):
         raise BenchError(f"{where}: norms is missing; a tuple of the norms supported is needed, empty for none")

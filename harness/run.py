@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import signal
+import threading
 import time
 import uuid
 from collections import Counter
@@ -18,6 +19,7 @@ from harness.artifacts import Artifacts
 from harness.config import Options
 from harness.errors import BenchError
 from harness.estimate import Estimate, needed
+from harness.layers import Table
 from harness.plan import CellStep, Plan, TrainingStep
 from harness.progress import Reporter
 from harness.store.queries import cell_states, rates
@@ -68,9 +70,14 @@ class Summary:
         return 1 if self.counts.get(Status.FAILED) else 0
 
 
-def prospect(options: Options, places: Places, *, fresh: bool = False, dry: bool = False) -> Prospect:
-    """What a command line would do. Changes nothing on disk but downloads (unless ``dry``). Imports no torch."""
-    request = config.resolve(options)
+def prospect(
+    options: Options, places: Places, *, fresh: bool = False, dry: bool = False, given: Table | None = None
+) -> Prospect:
+    """What a command line would do. Changes nothing on disk but downloads (unless ``dry``). Imports no torch.
+
+    given: what code hands over beside it, see ``config.resolve``.
+    """
+    request = config.resolve(options, given)
     device = devices.resolve(request.run.device)
     made = plan.build(request, locating.roots(places.data), download=not dry)
     states, measured = _known(places.store, made)
@@ -170,7 +177,13 @@ def _run_cells(
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """A polite kill ends a run as Ctrl-C does: what is finished is stored, the rest is marked."""
+    """A polite kill ends a run as Ctrl-C does: what is finished is stored, the rest is marked.
+
+    Signals reach the main thread alone; a run in another one is left to whoever started it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

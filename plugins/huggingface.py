@@ -134,6 +134,8 @@ def filled(kind: Any, config: Any, files: Sequence[Path], model: str, new: Seque
     if missing := sorted(set(told["missing_keys"]) - set(new)):
         raise BenchError(f"model {model}: {missing[0]} is not among the weights; the same architecture is needed")
     filled_network: nn.Module = network.float()  # weights may be kept in half precision
+    there_not = {name for name, *_ in told["mismatched_keys"]} | set(told["missing_keys"])
+    filled_network.new = tuple(sorted(there_not))  # type: ignore[assignment]  # see plugins.networks.Normalised
     return filled_network
 
 

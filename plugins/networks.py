@@ -33,6 +33,7 @@ class Normalised(nn.Module):
     size: (H, W) that the network takes; None leaves the images as they are, and images of that size are left too. crop:
     how others are brought to it; None shows the network the whole image, stretched. Resizing is bilinear or bicubic, so
     gradients reach the pixels through it. A network of three channels sees grey images (N, 1, H, W) three times.
+    new: names of tensors that the weights which it was filled with did not have, so that they are random.
     """
 
     mean: Tensor  # (1, C, 1, 1)
@@ -50,6 +51,7 @@ class Normalised(nn.Module):
         self.network = network
         self.size = size
         self.crop = crop
+        self.new: tuple[str, ...] = ()
         self.register_buffer("mean", tensor(mean).float().view(1, -1, 1, 1))
         self.register_buffer("std", tensor(std).float().view(1, -1, 1, 1))
 
@@ -99,6 +101,13 @@ class Unwrapped(nn.Module):
         named: Any = {self.network.main_input_name: x.flip(1) if self.flipped else x}
         found: Tensor = getattr(self.network(**named, **self.given), self.answer)
         return found
+
+
+def of_channels(model: str, figures: Sequence[float], channels: int) -> list[float]:
+    """A figure for each channel; a single one holds for all. Raises BenchError for another number of them."""
+    if len(figures) not in (1, channels):
+        raise BenchError(f"model {model}: mean and std have {len(figures)} figures; {channels} or 1 are needed")
+    return list(figures) * channels if len(figures) == 1 else list(figures)
 
 
 def one_line(error: Exception) -> str:

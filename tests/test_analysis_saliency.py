@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import small
 from torch import Tensor, nn
 
 from harness.analysis import saliency
 from harness.analysis.saliency import attention_recorded, attention_rollout, grad_cam, rollout, spatial_layer
 from harness.errors import BenchError
 from plugins.networks import Normalised, resnet18
-from tests.networks import small
 
 CLASSES = 4
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import small
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -18,7 +19,6 @@ from harness.analysis.sharpness import (
     largest_eigenvalue,
     loss_curve,
 )
-from tests.networks import small
 
 
 def samples(n: int = 24, shape: tuple[int, ...] = (1, 4, 4), classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -43,6 +43,7 @@ def test_fgsm_in_l1_raises_a_linear_score_by_eps_times_the_largest_weight() -> N
     assert moved[:, 1].tolist() == pytest.approx([0.3 * float(weight.abs().max())] * 8, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_pgd_in_l1_beats_one_step_and_dense_steps_and_comes_near_sparse_ones() -> None:
     attacks = pytest.importorskip("foolbox.attacks")
     foolbox = pytest.importorskip("foolbox")

@@ -54,6 +54,7 @@ def test_each_sample_has_a_square_of_its_own_side_and_place() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_it_leaves_no_more_standing_than_the_authors_code(norm: str) -> None:
     # On 8 x 8 pixels that squares reach the lower and the right edge matters: ours is a little stronger.

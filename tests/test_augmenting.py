@@ -199,6 +199,7 @@ def expected() -> dict[tuple[Any, Any], float]:
     return {pair: p for pair, p in found.items() if p > 0}
 
 
+@pytest.mark.slow
 def test_policies_chances_and_directions_are_drawn_as_often_as_torchvision_says() -> None:
     """All pairs of operations at once: a sub-policy too often, a wrong chance or a leaning sign would show."""
     n, tables = 40_000, tables_for(32, 32, CPU)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from drawings import assert_legible, texts, words
 
 from harness import run as flow
 from harness.artifacts import Artifacts
@@ -18,7 +19,7 @@ from harness.captioning.scores import sentence_bleu
 from harness.config import Options
 from harness.executors.local import Local
 from harness.figures.attention import Example, Sentence, attention_panels
-from harness.figures.style import file_name, look
+from harness.figures.style import RIGHT, WRONG, file_name, look
 from harness.figures.training import training_curves
 from harness.illustration.book import Book
 from harness.illustration.captioned import attentions, ranked
@@ -27,7 +28,6 @@ from harness.illustration.modelled import Laboratory
 from harness.progress import Reporter
 from harness.store.store import open_store
 from harness.types import Box, Status
-from tests.drawings import assert_legible, texts, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,8 +46,17 @@ def panels(figure: Figure) -> dict[str, list[Any]]:
     """Axes by the word above them, those of the same word in the order they were drawn."""
     found: dict[str, list[Any]] = {}
     for axes in figure.axes:
-        found.setdefault(axes.get_title(), []).append(axes)
+        found.setdefault(plain(axes.get_title()), []).append(axes)
     return found
+
+
+def plain(text: str) -> str:
+    """Without the marks that make a text run from right to left."""
+    return text.strip("\u2067\u2069")
+
+
+def lines(figure: Figure) -> list[str]:
+    return [plain(text) for text in words(figure)]
 
 
 # --- the drawing
@@ -57,10 +66,10 @@ def test_panels_run_as_the_sentence_is_read() -> None:
     for from_right in (True, False):
         figure = attention_panels([example()], from_right=from_right)
         order = sorted(figure.axes, key=lambda axes: axes.get_position().x0, reverse=from_right)
-        assert [axes.get_title() for axes in order] == ["", *SAID]
+        assert [plain(axes.get_title()) for axes in order] == ["", *SAID]
         assert len(order[0].images) == 1  # the image as it is
         assert "clean, BLEU-4 25.0 %" in words(figure)
-        assert {"references", "یک دایره", "دو دایره", " ".join(SAID)} <= set(words(figure))
+        assert {"references", "یک دایره", "دو دایره", " ".join(SAID)} <= set(lines(figure))
 
 
 @pytest.mark.parametrize("count", [1, 14, pytest.param(30, marks=pytest.mark.slow)])
@@ -125,6 +134,31 @@ def test_a_box_stands_on_the_panels_of_its_word_alone() -> None:
             assert frame.get_bbox().extents == pytest.approx([14.5, 19.5, 29.5, 39.5])
     assert any("box" in text for text in words(figure))
     assert not any("box" in text for text in words(attention_panels([example()])))
+
+
+def test_what_was_wanted_stands_below_what_was_said() -> None:
+    both = example()
+    attacked = both.sentences[0]._replace(name="attacked", wanted="مربع", reached=True)
+    for sentence, told, colour in (
+        (attacked, "✓ reached: wanted", RIGHT),
+        (attacked._replace(wanted="یک سگ سیاه", reached=False), "✗ missed: wanted", WRONG),
+    ):
+        figure = attention_panels([both._replace(sentences=[both.sentences[0], sentence])], from_right=True)
+        assert_legible(figure)
+        found = {plain(text.get_text()): text for text in texts(figure)}
+        assert [found[text].get_color() for text in (told, sentence.wanted)] == [colour, colour]
+        heights = [found[text].get_position()[1] for text in ("attacked, BLEU-4 25.0 %", told)]
+        assert heights[0] > heights[1] == pytest.approx(found[sentence.wanted].get_position()[1])
+    colours = [axes.title.get_color() for axes in panels(attention_panels([Example([], [attacked])]))["مربع"]]
+    assert colours == [RIGHT]  # the word itself
+    assert not any("wanted" in text for text in lines(attention_panels([both])))
+
+
+def test_a_sentence_that_begins_with_an_unknown_word_runs_from_right_to_left_and_a_dollar_is_no_formula() -> None:
+    said = ["<unk>", "قرمز", "$5$"]
+    figure = attention_panels([example(said)], from_right=True)
+    assert "\u2067<unk> قرمز \\$5\\$\u2069" in words(figure)
+    assert_legible(figure)
 
 
 def test_a_captioners_training_shows_bleu_beside_the_loss() -> None:
@@ -281,7 +315,7 @@ def test_what_is_drawn_is_what_the_run_had(here: Path) -> None:
         order = np.argsort(scores, kind="stable")
         figure = pages[f"attention-worst-caption_additive-none-{name}"]
         assert_legible(figure)
-        shown = words(figure)
+        shown = lines(figure)
         for row in order[:5]:
             assert {found.caption[row], found.clean_caption[row], *found.references[row]} - {""} <= {*shown, "–"}
         assert sum(text.startswith("attacked, ") for text in shown) == (5 if attack == "pgd" else 0)
@@ -295,6 +329,28 @@ def test_what_is_drawn_is_what_the_run_had(here: Path) -> None:
     size = np.abs(np.asarray(images[1]) - np.asarray(images[0])).max()
     assert size == pytest.approx(of_pgd.linf[worst], abs=1e-6)
     assert size == pytest.approx(24 / 255, abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("here")
+def test_what_the_attack_wanted_is_drawn() -> None:
+    for aim in ("caption", "keyword"):
+        attack = f"pgd_{aim}"
+        options: dict[str, Any] = {"attacks": [attack], "settings": (*SETTINGS, f"attacks.{attack}.steps=3")}
+        execute(**options)
+        with opened(**options) as lab:
+            pages = {page.name: page.figure for page in attentions(lab)}
+            (cell,) = lab.book.cells
+            data = lab.executor.captions(cell.hardened.data)
+            outcome = lab.book.store.captions(cell.key, data.references, data.corpus)
+        assert outcome.target is not None
+        worst = np.argsort(sentence_bleu(outcome.caption, outcome.references), kind="stable")[:5]
+        shown = lines(next(figure for name, figure in pages.items() if "-worst-" in name))
+        assert {outcome.target[row] for row in worst} <= set(shown)
+        said = [(outcome.target[row], outcome.caption[row]) for row in worst]
+        reached = sum(target == text if aim == "caption" else target in text.split() for target, text in said)
+        assert shown.count("✓ reached: wanted") == reached
+        assert shown.count("✗ missed: wanted") == 5 - reached
 
 
 @pytest.mark.slow

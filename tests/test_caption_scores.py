@@ -182,6 +182,7 @@ def all_scores(captions: list[str], references: list[tuple[str, ...]]) -> dict[s
     return found
 
 
+@pytest.mark.slow
 @given(corpora)
 @every
 def test_scores_keep_their_bounds(corpus: list[tuple[str, tuple[str, ...]]]) -> None:
@@ -189,6 +190,7 @@ def test_scores_keep_their_bounds(corpus: list[tuple[str, tuple[str, ...]]]) -> 
         assert 0 <= value <= (10 if name == "cider_d" else 1) + 1e-12, name
 
 
+@pytest.mark.slow
 @given(corpora, st.randoms())
 @every
 def test_the_order_of_images_changes_nothing(corpus: list[tuple[str, tuple[str, ...]]], random: Random) -> None:
@@ -207,6 +209,7 @@ def test_captions_that_are_references_score_one(corpus: list[tuple[str, list[str
     assert rouge_l(captions, references) == pytest.approx(np.ones(len(corpus)))
 
 
+@pytest.mark.slow
 @given(corpora, sentences)
 @every
 def test_another_reference_never_lowers_rouge_l(corpus: list[tuple[str, tuple[str, ...]]], another: str) -> None:
@@ -215,6 +218,7 @@ def test_another_reference_never_lowers_rouge_l(corpus: list[tuple[str, tuple[st
     assert (after >= before - 1e-12).all()
 
 
+@pytest.mark.slow
 @given(corpora)
 @every
 def test_a_resample_that_takes_every_image_once_has_the_score(corpus: list[tuple[str, tuple[str, ...]]]) -> None:

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from harness import run as flow
+from harness.config import Options
+from harness.progress import Reporter
 from harness.store.reading import open_reader
 
 pytestmark = pytest.mark.slow
@@ -118,3 +122,71 @@ def test_what_does_not_apply_to_captions_is_said(bench: Bench) -> None:
     )
     assert wrong.returncode == 2
     assert "a model for classification; its dataset shapes_fa is one for captioning" in wrong.stderr
+
+
+class Stopping(Reporter):
+    """Stands for Ctrl-C as soon as the first epoch is over."""
+
+    def say(self, text: str) -> None:
+        if ": epoch 1/3" in text:
+            raise KeyboardInterrupt
+
+
+class Hearing(Reporter):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.heard.append(text)
+
+
+def trained(model: str, settings: tuple[str, ...], folder: Path, reporter: Reporter) -> None:
+    """The clean captions of a model that is trained for three epochs, in this process."""
+    few = ("datasets.shapes_fa.train=40", "models.caption_additive.width=0.25")
+    options = Options(matrix="captions", models=[model], attacks=["clean"], settings=(*SMALL, *few, *settings))
+    places = flow.Places(store=str(folder / "results.db"), artifacts=str(folder / "artifacts"))
+    flow.execute(flow.prospect(options, places), places, "bench run", reporter)
+
+
+def left(folder: Path) -> dict[str, Any]:
+    """What a run has left of a captioner: its weights, what was told of each epoch but its speed, what it says."""
+    (weights,) = (folder / "artifacts" / "fit").glob("*/weights.safetensors")
+    with open_reader(str(folder / "results.db")) as reader:
+        (step,) = reader.rows("SELECT history FROM steps WHERE kind = 'fit' AND status = 'ok'")
+        said = reader.rows("SELECT * FROM captions ORDER BY cell_key, sample_id")
+    history = [{k: v for k, v in epoch.items() if k != "images_per_second"} for epoch in json.loads(step["history"])]
+    return {"weights": weights.read_bytes(), "history": history, "said": [dict(row) for row in said]}
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("caption_additive", ()),
+        # Locations and words before are drawn, and what a location has earned is held against a moving average.
+        ("caption_hard", ("models.caption_hard.scheduled_sampling=linear", "models.caption_hard.teacher_end=0.5")),
+    ],
+)
+@pytest.mark.usefixtures("workplace")
+def test_a_stopped_training_of_a_captioner_ends_in_the_same_bits(
+    model: str, settings: tuple[str, ...], tmp_path: Path
+) -> None:
+    settings = (*settings, "models.caption_additive.training.epochs=3")
+    whole, stopped, hearing = tmp_path / "whole", tmp_path / "stopped", Hearing()
+    for folder in (whole, stopped):
+        folder.mkdir()
+    trained(model, settings, whole, Hearing())
+    trained(model, settings, stopped, Stopping())
+    assert list((stopped / "artifacts" / "checkpoints").iterdir())
+    assert not list(stopped.glob("artifacts/fit/*/weights.safetensors"))
+    torch.manual_seed(99)  # another process begins with other random numbers
+    trained(model, settings, stopped, hearing)
+    epochs = [line.partition(": epoch ")[2][:3] for line in hearing.heard if ": epoch " in line]
+    assert epochs == ["2/3", "3/3"]
+    found, wanted = left(stopped), left(whole)
+    assert [epoch["epoch"] for epoch in found["history"]] == [1, 2, 3]
+    assert found["history"] == wanted["history"]
+    assert found["weights"] == wanted["weights"]
+    assert len(found["said"]) == 12
+    assert found["said"] == wanted["said"]

@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from harness import registry
-from harness.config import available, profiled, read
 from harness.errors import BenchError
+from harness.layers import available, profiled, read
 from harness.report.catalogue import SECTIONS, description, listing
 from harness.types import KINDS
 
 pytestmark = pytest.mark.usefixtures("workplace")
 
 NAMES = [(kind, name) for kind in KINDS for name in available(profiled(read(), "tiny"), kind)]
+LONG = ("fashion_mnist", "shapes_fa", "caption_frequent", "caption_hard", "caption_mean", "caption_neighbour",
+        "caption_scaled_dot", "caption_scheduled_sampling")  # fmt: skip
+"""Those that take longest to describe: images are read, scenes drawn, the layers of captioners built to be counted."""
 
 
 def test_the_whole_list_has_every_section_and_name() -> None:
@@ -60,7 +63,9 @@ def test_a_stranger_s_component_shows_where_it_is_from(plugin_distribution: Call
     assert ["odd", "stranger"] in [line.split() for line in listing("attacks", "tiny", None).splitlines()]
 
 
-@pytest.mark.parametrize(("kind", "name"), NAMES)
+@pytest.mark.parametrize(
+    ("kind", "name"), [pytest.param(*one, marks=pytest.mark.slow) if one[1] in LONG else one for one in NAMES]
+)
 def test_everything_listed_is_described(kind: str, name: str) -> None:
     text = description(kind, name, "tiny", None, ())
     made_of = "\nThe worst case over its members" if name == "autoattack" else "component  "

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from cells import Filler
 
 import cli
 from harness.errors import BenchError
 from harness.store.store import open_store
-from tests.cells import Filler
 
 pytestmark = pytest.mark.usefixtures("workplace")
 

@@ -9,18 +9,20 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import cli
 from harness import splitting
 from harness.errors import BenchError
 from harness.types import CAPTIONING, CaptionedSplit
 from plugins.captions import photographs
+from plugins.captions.album import FAULTS, SPLITS
 from plugins.captions.photographs import Photographs
-from plugins.datasets.coco_fa import FAULTS, SPLITS, CocoFa
+from plugins.datasets.coco_fa import CocoFa
 
 Splits = Mapping[str, CaptionedSplit]
 
@@ -78,12 +80,12 @@ def coco_root(shared_data: Path) -> Path:
 
 
 def load(dataset: CocoFa) -> Splits:
-    files = dataset.locate()
-    facts = dataset.facts()
-    splits = dataset.load()
+    files = dataset.locate(())
+    assert files is not None
+    facts = dataset.facts(())
+    splits = dataset.load(files)
     assert (facts.task, facts.language, facts.classes) == (CAPTIONING, dataset.language, ())
     assert {name: len(split.ids) for name, split in splits.items()} == facts.sizes
-    assert files is not None
     assert len(files) == 1 + sum(facts.sizes.values())
     for split in splits.values():
         assert split.images.shape == (len(split.ids), *facts.shape)
@@ -107,7 +109,7 @@ def split_of(splits: Splits) -> dict[int, str]:
 
 def refused(dataset: CocoFa) -> str:
     with pytest.raises(BenchError) as caught:
-        dataset.load()
+        dataset.facts(())
     text = str(caught.value)
     assert text.startswith("coco_fa: ")
     assert "\n" not in text
@@ -132,7 +134,7 @@ def test_a_csv_file_of_one_caption_a_line(folder: Path) -> None:
     splits = load(CocoFa(str(folder)))
     assert sorted(map(len, captions_of(splits).values())) == [1] * 19 + [2]
     assert {text[0] for text in captions_of(splits).values()} == {f"{CAT}, {DOG}"}
-    assert (CocoFa(str(folder)).locate() or [])[0] == folder / "coco_flickr_farsi.csv"
+    assert (CocoFa(str(folder)).locate(()) or [])[0] == folder / "coco_flickr_farsi.csv"
 
 
 @pytest.mark.parametrize("delimiter", ["\t", ";", "|"])
@@ -150,7 +152,7 @@ def test_coco_s_own_form(folder: Path) -> None:
     write_json(folder / "captions.json", found)
     dataset = CocoFa(str(folder))
     assert captions_of(load(dataset)) == {70 + k: (CAT, DOG) for k in range(20)}
-    assert dataset.facts().licence == "of each image its own: Attribution License (20)"
+    assert dataset.facts(()).licence == "of each image its own: Attribution License (20)"
 
 
 def test_the_form_with_sentences_and_splits(folder: Path) -> None:
@@ -282,7 +284,7 @@ def test_no_image_is_decoded_before_it_is_asked_for(folder: Path, monkeypatch: p
     opened: list[str] = []
     reading = photographs.opened
     monkeypatch.setattr(photographs, "opened", lambda file: opened.append(file) or reading(file))
-    images = CocoFa(str(folder), size=16).load()["train"].images
+    images = CocoFa(str(folder), size=16).load(())["train"].images
     assert (len(images), images.shape, opened) == (16, (16, 3, 16, 16), [])
     assert images[[3, 1]].shape == (2, 3, 16, 16)
     assert sorted(opened) == sorted(images.files[k] for k in (1, 3))  # type: ignore[attr-defined]
@@ -326,12 +328,38 @@ def changed(**parts: Any) -> Callable[[Path], None]:
     return change
 
 
+def copied(root: Path) -> None:
+    """The third image under another name, with captions of its own. (The names decide the splits.)"""
+    shutil.copy(root / numbered(3)[-1], root / "images" / "photo.jpg")
+    write_json(root / "captions.json", [*listed(20), {"image": "photo.jpg", "coco_id": 99, "captions_fa": [SEA]}])
+
+
 def torn(root: Path) -> None:
     rows = [{**row, "split": SPLITS[k % 3]} for k, row in enumerate(listed(20))]
     write_json(root / "captions.json", [*rows, {**rows[0], "split": "test"}])
 
 
+def as_csv(root: Path) -> None:
+    """The same as captions.json says, as a table of one caption a line."""
+    names = ("image", "coco_id", "split")
+    rows: list[Sequence[object]] = [(*names, "caption")]
+    for entry in json.loads((root / "captions.json").read_bytes()):
+        rows += [(*(entry.get(name, "") for name in names), text) for text in entry["captions_fa"]]
+    (root / "captions.json").unlink()
+    write_csv(root / "captions.csv", rows)
+
+
 FAULTY: dict[str, tuple[Callable[[Path], object], str, set[int]]] = {
+    "copies": (
+        copied,
+        r"1 of 21 images have the bytes of another, the first images/photo.jpg \(images/0+3.jpg\); remove them",
+        set(),
+    ),
+    "repeated": (
+        changed(captions_fa=[CAT, DOG, CAT]),
+        f"2 of 42 captions are said again of the same image, the first '{CAT}' of images/0+3.jpg; take them out",
+        set(),
+    ),
     "corrupt": (cut, r"1 of 20 images cannot be read, the first images/000000000007.jpg \(.*\); mend or remove", {7}),
     "empty": (
         changed(captions_fa=[CAT, "..."]),
@@ -347,7 +375,7 @@ FAULTY: dict[str, tuple[Callable[[Path], object], str, set[int]]] = {
         lambda root: write_json(
             root / "captions.json", [*listed(20), {**listed(1)[0], "coco_id": 99, "image": "99.jpg"}]
         ),
-        "1 of 21 entries name an image that is not there, the first '99.jpg'; add the images",
+        r"(1 of 21|2 of 42) entries name an image that is not there, the first '99.jpg'; add the images",
         set(),
     ),
     "two_splits": (torn, r"1 of 20 images are in two splits, the first images/0+1.jpg \(test, train\); name one", {1}),
@@ -355,10 +383,13 @@ FAULTY: dict[str, tuple[Callable[[Path], object], str, set[int]]] = {
 }
 
 
+@pytest.mark.parametrize("form", ["json", "csv"])
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_fault_is_named_and_counted_or_dropped(kind: str, folder: Path) -> None:
+def test_a_fault_is_named_and_counted_or_dropped(kind: str, form: str, folder: Path) -> None:
     spoil, message, gone = FAULTY[kind]
     spoil(folder)
+    if form == "csv":
+        as_csv(folder)
     text = refused(CocoFa(str(folder)))
     assert re.search(message, text), text
     assert text.endswith(f'or leave them out with drop = ["{kind}"]')
@@ -368,12 +399,68 @@ def test_a_fault_is_named_and_counted_or_dropped(kind: str, folder: Path) -> Non
     assert not {text for texts in found.values() for text in texts} - {CAT, DOG}
 
 
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    err: str
+
+
+@pytest.fixture
+def planned(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """The plan of a captioner on coco_fa, by the command line in this process."""
+
+    def run(*options: str) -> Ended:
+        told = ("--models", "caption_additive", "--attacks", "clean", "--dry-run", *options)
+        settings = ("--set", "models.caption_additive.dataset=coco_fa")
+        monkeypatch.setattr("sys.argv", ["bench", "run", "--matrix", "captions", *told, *settings])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return Ended(int(end.value.code or 0), capsys.readouterr().err)
+
+    return run
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_ends_the_command_before_anything_is_done(
+    kind: str, folder: Path, planned: Callable[..., Ended]
+) -> None:
+    spoil, message, _ = FAULTY[kind]
+    spoil(folder)
+    path = ("--set", f"datasets.coco_fa.path={folder}")
+    ended = planned(*path)
+    assert ended.code == 2
+    assert re.search(f"^bench: error: coco_fa: {message}", ended.err)
+    assert len(ended.err.splitlines()) == 1
+    assert planned(*path, "--set", f"datasets.coco_fa.drop=['{kind}']").code == 0
+
+
+@pytest.mark.usefixtures("workplace")
+def test_a_folder_of_data_that_holds_it_is_enough(folder: Path, tmp_path: Path, planned: Callable[..., Ended]) -> None:
+    assert "no path is set, and coco-fa is not found in data, " in planned().err
+    root = folder.rename(tmp_path / "coco-fa")
+    for data in (tmp_path, root):
+        assert planned("--data", str(data)).code == 0
+    named, found = CocoFa(str(root)), CocoFa()
+    files = found.locate([Path("data"), tmp_path])
+    assert files == named.locate(())
+    assert files is not None
+    assert found.facts([tmp_path]) == named.facts(())
+    assert captions_of(found.load(files)) == captions_of(named.load(files))
+    (root / "texts").mkdir()
+    (root / "captions.json").rename(root / "texts" / "all.json")
+    deeper = CocoFa(captions_file="texts/all.json")
+    assert set(captions_of(deeper.load(deeper.locate([root]) or ()))) == set(range(1, 21))
+
+
 def test_every_fault_at_once_may_be_dropped(folder: Path) -> None:
     changed(captions_fa=["!!", "A cat."])(folder)
     cut(folder)
     paint(folder, "images/more.png")
     with pytest.raises(BenchError, match="images have no caption"):
-        CocoFa(str(folder), drop=("empty", "foreign", "corrupt")).facts()
+        CocoFa(str(folder), drop=("empty", "foreign", "corrupt")).facts(())
     assert set(captions_of(load(CocoFa(str(folder), drop=FAULTS)))) == set(range(1, 21)) - {3, 7, 9}
 
 
@@ -401,7 +488,7 @@ def test_a_jpeg_without_its_end_mark_that_can_be_read_is_sound(tmp_path: Path) -
 
 
 def test_what_cannot_be_decoded_is_named_when_it_is_asked_for(folder: Path) -> None:
-    images = CocoFa(str(folder)).load()["train"].images
+    images = CocoFa(str(folder)).load(())["train"].images
     cut(folder, Path(images.files[0]).name, 0.4)  # type: ignore[attr-defined]
     with pytest.raises(BenchError, match=r"coco_fa: .*\.jpg cannot be read as an image \(.*\); mend or remove it"):
         images[:4]
@@ -435,6 +522,17 @@ def json_of(content: Any) -> Callable[[Path], None]:
     return lambda root: write_json(root / "captions.json", content)
 
 
+def twice_said(root: Path) -> None:
+    """The first of an object's keys again, of which Python would keep the last."""
+    text = json.dumps({str(k): [CAT] for k in range(1, 21)})
+    (root / "captions.json").write_text(text[:-1] + f', "1": ["{DOG}"]}}')
+
+
+def spreadsheet(root: Path) -> None:
+    (root / "captions.json").unlink()
+    (root / "list.csv").write_bytes(b"PK\x03\x04\x14\x00\xff\xfe")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -454,6 +552,15 @@ def json_of(content: Any) -> Callable[[Path], None]:
             "list.csv, row 2: 3 fields below 2 names; quote captions",
         ),
         (csv_of(("image", "caption"), ("1.jpg",)), "list.csv, row 2: 1 fields below 2 names"),
+        (csv_of(("image", "caption", "caption"), ("1.jpg", CAT, DOG)), "two columns are called 'caption'; rename one"),
+        (csv_of(("image", "text"), ("1.jpg", CAT), ("", DOG)), "1 of 2 entries have no image, the first is entry 2;"),
+        (changed(image=None), "captions.json: 2 of 20 entries have no image, the first is entry 3; name the image"),
+        (
+            json_of({"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"caption": CAT}]}),
+            "1 of 2 entries have no file_name, the first is entry 2",
+        ),
+        (twice_said, "captions.json: 1 of 20 keys of an object stand twice in it, the first '1'; put what they say"),
+        (spreadsheet, "list.csv is no CSV file in UTF-8"),
         (changed(coco_id=4), "gives images/000000000003.jpg and images/000000000004.jpg the same id 4; leave one"),
         (json_of([*listed(20), {**listed(1)[0], "coco_id": 77}]), "gives images/000000000001.jpg the ids 1 and 77"),
         (changed(split="train"), "tells the split of 2 of 20 images; tell it of all, or of none"),
@@ -486,7 +593,8 @@ def test_too_few_images_for_three_splits_are_refused(tmp_path: Path) -> None:
 
 def test_it_is_told_where_no_path_is_set() -> None:
     assert "no path is set; name the folder" in refused(CocoFa())
-    with pytest.raises(BenchError, match="cannot be downloaded; set path"):
+    assert CocoFa().locate(()) is None
+    with pytest.raises(BenchError, match="cannot be downloaded; name the folder"):
         CocoFa().download()
 
 
@@ -498,10 +606,11 @@ def test_it_is_told_where_no_path_is_set() -> None:
         ({"minimum_count": 0}, "minimum_count=0; at least 1"),
         ({"longest": 0}, "longest=0; at least 1"),
         ({"shortest": 9, "longest": 5}, "shortest=9 is more than longest=5"),
-        ({"drop": ("corupt",)}, "drop: no such name 'corupt'; did you mean corrupt?"),
+        ({"drop": ("corupt",)}, "drop: no such name 'corupt'; did you mean corrupt"),
         ({"validation": 0.5, "test": 0.5}, "leave nothing to train on"),
         ({"test": 1.0}, "test=1.0; a share between 0 and 1"),
         ({"split_seed": -1}, "split_seed=-1; a whole number"),
+        ({"captions_file": "/elsewhere/a.json"}, "'/elsewhere/a.json' is no path from a folder; set path too"),
     ],
 )
 def test_a_wrong_field_is_refused(fields: dict[str, Any], message: str) -> None:
@@ -520,7 +629,7 @@ def test_real_photographs_with_captions_in_both_languages(coco_root: Path) -> No
     assert (len(said), sum(map(len, said.values())), sum(map(len, translated.values()))) == (109, 484, 545)
     assert said[139][0] == "یک زن پشت میز غذا ایستاده\u200cاست."
     assert translated[139][0] == "A woman stands in the dining area at the table."
-    facts = persian.facts()
+    facts = persian.facts(())
     assert facts.sizes == {"train": 87, "validation": 11, "test": 11}
     assert facts.shape == (3, 224, 224)
     assert facts.minimum_count == 3
@@ -537,7 +646,7 @@ def test_real_photographs_as_samples(coco_root: Path) -> None:
     from harness.captioning.data import on_device
 
     dataset = CocoFa(str(coco_root), size=64)
-    data = on_device(dataset.facts(), dataset.load(), torch.device("cpu"), "coco_fa")
+    data = on_device(dataset.facts(()), dataset.load(()), torch.device("cpu"), "coco_fa")
     assert all(0.3 < figure < 0.6 for figure in data.mean)
     assert all(0.2 < figure < 0.4 for figure in data.std)
     assert data.splits["test"].pixels(torch.tensor([3, 0])).shape == (2, 3, 64, 64)

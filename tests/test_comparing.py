@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cells import Filler, key
 from scipy.stats import binomtest
 
 from harness.errors import BenchError
@@ -25,7 +26,6 @@ from harness.store.queries import leaderboard
 from harness.store.reading import Reader, open_reader
 from harness.store.store import Store, open_store
 from harness.types import Reason, Verdict
-from tests.cells import Filler, key
 
 ROOT = Path(__file__).parent.parent
 N = 200

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cells import Filler, key
 
 from harness.captioning.scores import bleu_counts, bleu_of, document_frequencies, paired
 from harness.errors import BenchError
@@ -23,7 +24,6 @@ from harness.store.queries import captioning_datasets, leaderboard
 from harness.store.reading import Reader, open_reader
 from harness.store.store import Store, open_store
 from harness.types import CaptionOutcome, Corpus
-from tests.cells import Filler, key
 
 N = 60
 RANDOM = np.random.default_rng(0)

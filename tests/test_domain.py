@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import Linear, batch_of, digits
 from torch import Tensor, nn
 
 from harness import locating, plan
@@ -37,7 +38,6 @@ from plugins.attacks.pgd import PGD
 from plugins.attacks.torchattacks_fgsm import TorchattacksFGSM
 from plugins.attacks.torchattacks_pgd import TorchattacksPGD
 from plugins.defenses.pgd_at import PGDAdversarialTraining
-from tests.networks import Linear, batch_of, digits
 
 pytestmark = pytest.mark.usefixtures("workplace")
 

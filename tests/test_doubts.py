@@ -105,7 +105,7 @@ def noisy(x: Tensor) -> Tensor:
     return x + 0.1 * torch.randn_like(x)
 
 
-@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("verify", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_sound_model_earns_no_mark(verify: bool) -> None:
     assert doubts(trained(), verify=verify) == set()
 
@@ -140,6 +140,7 @@ def test_the_checks_that_cost_passes_see_what_is_hidden(hide: Callable[[], nn.Mo
     assert {"black_box_stronger", "large_eps_not_chance"} <= found
 
 
+@pytest.mark.slow
 def test_verifying_looks_at_every_final_image_again_and_at_its_8_bit_form() -> None:
     seen = outcome(trained(), verify=True)
     attacked = int(seen.clean_correct.sum())

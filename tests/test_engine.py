@@ -156,6 +156,7 @@ def test_where_most_fall_a_look_without_a_gradient_comes_first() -> None:
     assert (stands.forwards == stands.backwards + 2).all()  # never where nothing falls
 
 
+@pytest.mark.slow
 @given(size=st.sampled_from([1, 3, 16, 64]), order=st.integers(0, 5))
 @settings(max_examples=10, deadline=None)
 def test_neither_batch_size_nor_order_changes_what_becomes_of_a_sample(size: int, order: int) -> None:

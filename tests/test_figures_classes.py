@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from drawings import answers, assert_legible, names, words
 
 from harness.analysis.confusion import confusion_matrix as counted
 from harness.analysis.confusion import per_class, per_group
 from harness.figures.class_accuracy import class_accuracy, group_accuracy
 from harness.figures.confusion import confusion_matrix
 from harness.types import Score
-from tests.drawings import answers, assert_legible, names, words
 
 SIZES = [2, 10, 20, pytest.param(100, marks=pytest.mark.slow), pytest.param(102, marks=pytest.mark.slow)]
 

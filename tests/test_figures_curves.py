@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawings import assert_legible, score, words
 
 from harness.analysis.calibration import Calibration, calibration
 from harness.analysis.sharpness import LossCurve
@@ -16,7 +17,6 @@ from harness.figures.reliability import reliability
 from harness.figures.robustness import accuracy_against_eps
 from harness.figures.training import training_curves
 from harness.types import Score
-from tests.drawings import assert_legible, score, words
 
 # --- training
 

@@ -31,7 +31,13 @@ def counts_of(classes: int) -> list[int]:
 
 @pytest.mark.parametrize(
     "classes",
-    [("cat", "dog"), tuple("0123456789"), FINE, FLOWERS, tuple(f"{LONG} {n}" for n in range(ROWS)), (LONG, "b")],
+    [
+        ("cat", "dog"),
+        tuple("0123456789"),
+        *(pytest.param(classes, marks=pytest.mark.slow) for classes in (FINE, FLOWERS)),
+        tuple(f"{LONG} {n}" for n in range(ROWS)),
+        (LONG, "b"),
+    ],
     ids=len,
 )
 @pytest.mark.parametrize("even", [False, True])
@@ -126,6 +132,7 @@ def test_info_finds_data_where_it_is_told(cifar_root: Path) -> None:
     assert "mean 0.50" in text
 
 
+@pytest.mark.slow
 def test_figures_are_written_of_each_split(bench: Callable[..., Any], workplace: Path) -> None:
     ended = bench("info", "datasets", "digits", "--figures", "--out", "drawn")
     assert ended.returncode == 0, ended.stderr

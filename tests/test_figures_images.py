@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from drawings import assert_legible, names, words
+from networks import digits, small
 
 from harness.analysis.saliency import grad_cam
 from harness.figures.gallery import RIGHT, WRONG, Answers, gallery, whole_factor
 from harness.figures.saliency import Panel, saliency_panels
-from tests.drawings import assert_legible, names, words
-from tests.networks import digits, small
 
 
 def samples(n: int, channels: int = 3, eps: float = 8 / 255) -> tuple[np.ndarray, np.ndarray]:

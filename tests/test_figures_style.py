@@ -8,11 +8,11 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+from drawings import assert_legible
 from matplotlib.figure import Figure
 
 from harness.errors import BenchError
 from harness.figures.style import canvas, drawn, file_name, look, save, stroke, titled
-from tests.drawings import assert_legible
 
 
 @drawn

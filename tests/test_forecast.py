@@ -60,6 +60,7 @@ def test_where_all_fall_all_are() -> None:
     assert chosen(taught([(float(i), True) for i in range(50)]), [0.0, 10.0, 60.0]) == [0, 1, 2]
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(-5, 5).map(lambda v: round(v, 3)), st.booleans()), min_size=ENOUGH, max_size=80))
 @settings(max_examples=60, deadline=None)
 def test_no_other_threshold_would_have_saved_more(pairs: list[tuple[float, bool]]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from drawings import assert_legible, words
 
 import cli
 from harness import run as flow
@@ -27,7 +28,6 @@ from harness.plan import CellStep
 from harness.progress import Reporter
 from harness.store.store import open_store
 from harness.types import Status
-from tests.drawings import assert_legible, words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -398,7 +398,7 @@ def test_seeds_have_figures_of_their_own(workplace: Path) -> None:
 @pytest.mark.slow
 def test_two_names_of_one_content_are_both_drawn(small_store: Path) -> None:
     """A label belongs to a run: figures of what is stored once under two names are not left out."""
-    from tests.test_matrix import built
+    from test_matrix import built
 
     made = built("models.twin.like=resnet_original", attacks=["clean"], models=["resnet_original", "twin"])
     assert made.cells[0].key == made.cells[1].key

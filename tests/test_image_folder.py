@@ -275,6 +275,7 @@ def test_shares_are_exact_unless_a_class_would_have_nothing_to_train_on(
         )
 
 
+@pytest.mark.slow
 @given(sizes=st.lists(st.integers(10, 60), min_size=2, max_size=8), share=st.floats(0.1, 0.5), seed=st.integers(0, 99))
 @settings(deadline=None)
 def test_each_class_gets_its_part_as_scikit_learn_deals_it(sizes: list[int], share: float, seed: int) -> None:
@@ -517,6 +518,7 @@ def test_a_file_that_is_no_image_is_named(classes: Path, content: Any) -> None:
     assert "mend or remove it" in text
 
 
+@pytest.mark.slow
 @given(
     at=st.integers(0, 10_000),
     byte=st.integers(0, 255),

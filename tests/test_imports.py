@@ -100,7 +100,7 @@ def test_the_imports_are_seen() -> None:
 FOUNDATION = {"harness.errors", "harness.types"}
 FIRST = FOUNDATION | {
     f"harness.{name}"
-    for name in ("hookspecs", "coercion", "keys", "recipe", "layers", "settings", "config", "registry")
+    for name in ("hookspecs", "coercion", "keys", "recipe", "layers", "settings", "config", "registry", "single_file")
 }
 ALLOWED = {
     "harness.errors": set[str](),
@@ -109,7 +109,8 @@ ALLOWED = {
     "harness.keys": {"harness.hookspecs"},
     "harness.recipe": {"harness.hookspecs", "harness.keys"},
     "harness.coercion": FOUNDATION,
-    "harness.registry": FOUNDATION | {"harness.hookspecs"},
+    "harness.single_file": FOUNDATION | {"harness.hookspecs"},
+    "harness.registry": FOUNDATION | {"harness.hookspecs", "harness.single_file"},
     "harness.layers": FOUNDATION | {"harness.registry"},
     "harness.settings": FOUNDATION | {"harness.coercion", "harness.layers"},
     "harness.config": FIRST,
@@ -128,6 +129,7 @@ def test_only_the_command_and_its_text_stand_above_the_flow() -> None:
         "cli",
         "harness.report.prospect",
         "harness.illustration.drawing",
+        *("harness.api.evaluating", "harness.api.results"),
     }
     assert {found.importer for found in IMPORTS if found.imported == "cli"} == set()
 
@@ -206,6 +208,7 @@ def test_there_are_no_import_cycles() -> None:
 
 # Component names that are words of the language, which the harness may use for something else.
 WORDS = {"clean", "none", "accuracy", "passes", "seconds", "perturbation", "square", "corruption", "captioner", "bleu"}
+WORDS |= {"numpy", "file"}
 # Packages whose version is recorded, and an example of what to type: nothing depends on them.
 NAMED = {
     *(("harness/provenance.py", package) for package in ("timm", "torchattacks", "torchvision")),
@@ -255,8 +258,8 @@ def imported_packages(folder: Path, *arguments: str) -> set[str]:
         ("--help", HEAVY | {"sqlalchemy", "rich", "msgspec", "pydantic"}),
         ("list", HEAVY | {"sqlalchemy", "rich", "msgspec", "pydantic"}),
         ("table", HEAVY | {"sqlalchemy"}),
-        ("info attacks pgd", HEAVY | {"sqlalchemy"}),
-        ("info datasets cifar100", HEAVY | {"sqlalchemy"}),
+        pytest.param("info attacks pgd", HEAVY | {"sqlalchemy"}, marks=pytest.mark.slow),
+        pytest.param("info datasets cifar100", HEAVY | {"sqlalchemy"}, marks=pytest.mark.slow),
         ("run --dry-run", HEAVY | {"sqlalchemy"}),
     ],
 )

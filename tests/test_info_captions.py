@@ -100,7 +100,8 @@ def test_what_a_run_has_kept_is_taken_and_the_captions_read(
 def test_without_a_path_the_rest_is_told() -> None:
     assert "data: coco_fa: no path is set" in description("datasets", "coco_fa", "tiny", None, ())
     told = json.loads(as_json("datasets", "coco_fa", "tiny", None, ()))
-    assert told["facts"]["fault"] == told["contents"]["fault"]
+    assert "coco-fa is not found in data, " in told["facts"]["fault"]
+    assert told["contents"]["fault"].startswith("not found in data, ")
     assert told["facts"]["fault"].startswith("coco_fa: no path is set")
 
 

@@ -106,8 +106,8 @@ def test_mnasnet_takes_its_own_tensors_back_without_a_version() -> None:
     ("architecture", "entry"),
     [
         (SMALL, "IMAGENET1K_V1"),  # 256 -> 224, bilinear
-        ("regnet_x_400mf", "IMAGENET1K_V2"),  # 232 -> 224, bilinear
-        ("efficientnet_b0", "IMAGENET1K_V1"),  # 256 -> 224, bicubic
+        pytest.param("regnet_x_400mf", "IMAGENET1K_V2", marks=pytest.mark.slow),  # 232 -> 224, bilinear
+        pytest.param("efficientnet_b0", "IMAGENET1K_V1", marks=pytest.mark.slow),  # 256 -> 224, bicubic
     ],
 )
 def test_images_are_prepared_as_torchvision_prepares_them(
@@ -127,6 +127,7 @@ def test_images_are_prepared_as_torchvision_prepares_them(
     assert ((ours - theirs).abs() * module.std * 255 > 2.0).float().mean() < 0.002  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_images_of_the_networks_size_are_left_as_they_are_and_the_whole_is_stretched(tmp_path: Path) -> None:
     file = str(published(tmp_path, SMALL, classes=5))
     image = pixels(piece((224, 224)))

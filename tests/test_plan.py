@@ -220,6 +220,7 @@ def test_equal_content_shares_a_key_and_different_content_never_does(data: st.Da
     assert (key(one, 1) == key(other, -1)) == (one == other)
 
 
+@pytest.mark.slow
 def test_every_single_parameter_tells_keys_apart() -> None:
     options = {"models": ["resnet_original"], "attacks": ["pgd"], "defenses": ["pgd_at"]}
     variants = [

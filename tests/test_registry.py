@@ -12,6 +12,7 @@ import pytest
 from harness import config, registry
 from harness.config import Options
 from harness.errors import BenchError
+from harness.hookspecs import OLDEST, VERSION
 from harness.report.catalogue import listing
 from harness.types import KINDS
 
@@ -46,6 +47,23 @@ BROKEN = {
     "is not frozen": (GOOD.replace("(frozen=True)", ""), "Odd", "must be frozen"),
     "misspells a hook": (GOOD.replace("def perturb", "def pertrub"), "Odd", "pertrub"),
     "asks for an unknown argument": (GOOD.replace("(self, batch)", "(self, batch, budget)"), "Odd", "budget"),
+    "gives no hook": (GOOD.replace("@hookimpl", ""), "Odd", "its perturb is not marked @hookimpl"),
+    "lacks what is needed": (
+        GOOD.replace("def perturb(self, batch)", "def start(self, batch)"),
+        "Odd",
+        "lacks perturb(self, problem, batch, threat, random); or else step(self, state, found, batch, ",
+    ),
+    "says what was expected": (
+        GOOD.replace("(self, batch)", "(self, batch, budget)"),
+        "Odd",
+        "found perturb(self, batch, budget), where 'budget' is unknown; expected perturb(self, problem, batch, threat,",
+    ),
+    "says which hook is near": (GOOD.replace("def perturb", "def pertrub"), "Odd", "did you mean perturb"),
+    "is for another boundary": (
+        GOOD.replace("norms: Class", "boundary: ClassVar[int] = 99\n        norms: Class"),
+        "Odd",
+        "made for version 99 of the boundary, this harness has",
+    ),
     "has a type that nobody knows": (GOOD.replace("strength: float", 'strength: "Flaot"'), "Odd", "Flaot"),
 }
 
@@ -102,6 +120,50 @@ def test_a_broken_plugin_is_named_with_its_error(
     assert "\n" not in told
     assert config.configure({}, "attacks", "pgd").fault == ""
     assert "odd" in listing("attacks", "tiny", None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lacks"),
+    [
+        ("datasets", "facts(self, roots), locate(self, roots), load(self, files)"),
+        ("models", "build(self, preparation)"),
+        ("metrics", "measure(self, outcome, facts)"),
+    ],
+)
+def test_what_every_component_of_a_kind_needs(kind: str, lacks: str, plugin_distribution: Install) -> None:
+    source = """
+        from dataclasses import dataclass
+
+        @dataclass(frozen=True)
+        class Odd:
+            strength: float = 1.0
+    """
+    plugin_distribution("stranger", source, **{kind: {"odd": "Odd"}})
+    assert config.configure({}, kind, "odd").fault == f"plugin Odd ({kind}) breaks the boundary: lacks {lacks}"
+
+
+def test_an_attack_of_two_shapes_is_refused(plugin_distribution: Install) -> None:
+    both = (
+        GOOD
+        + """
+        @hookimpl
+        def start(self, batch):
+            return {"x_adv": batch.x}
+
+        @hookimpl
+        def step(self, state):
+            return state
+    """
+    )
+    plugin_distribution("stranger", both, attacks={"odd": "Odd"})
+    assert "gives both perturb and start with step; one of them" in config.configure({}, "attacks", "odd").fault
+
+
+def test_the_boundary_of_this_harness_is_understood(plugin_distribution: Install) -> None:
+    for version in range(OLDEST, VERSION + 1):
+        source = GOOD.replace("norms: Class", f"boundary: ClassVar[int] = {version}\n        norms: Class")
+        plugin_distribution(f"stranger{version}", source, attacks={f"odd{version}": "Odd"})
+        assert config.configure({}, "attacks", f"odd{version}").fault == ""
 
 
 def test_a_field_with_a_name_of_the_harness_is_a_fault(plugin_distribution: Install) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cells import Filler, key
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ from harness.report.selecting import Wanted, name, parse, select
 from harness.store.reading import Reader, open_reader
 from harness.store.store import open_store
 from harness.types import NORMS
-from tests.cells import Filler, key
 
 
 @pytest.fixture(scope="module")

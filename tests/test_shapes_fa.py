@@ -253,6 +253,7 @@ def test_boxes_hold_everything_that_is_drawn_and_little_else(
         assert not left.any()
 
 
+@pytest.mark.slow
 def test_a_shape_looks_like_its_name() -> None:
     """By the share of its box that is filled and the box's sides, on pictures large enough to measure them."""
     split = ShapesFa(train=300, validation=1, test=1, size=192).load()["train"]

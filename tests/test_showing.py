@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cells import Filler, key
 
 from harness.report.explanations import EXPLANATIONS, explanation
 from harness.report.selecting import select
@@ -20,7 +21,6 @@ from harness.store.reading import Reader, open_reader
 from harness.store.records import CellLabel, ScoreRecord, StepRecord
 from harness.store.store import open_store
 from harness.types import Reason, Status, Verdict
-from tests.cells import Filler, key
 
 ROOT = Path(__file__).parent.parent
 WEAK = Reason("weaker_than_fgsm", Verdict.SUSPECT, "pgd leaves 60 %,\nfgsm only 50 %")

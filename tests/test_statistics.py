@@ -30,6 +30,7 @@ def test_a_rate_has_its_wilson_interval(n: int, share: float) -> None:
     assert 0 <= score.low <= p <= score.high <= 1
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     hits = np.random.default_rng(0).binomial(200, 0.3, size=400)
     scores = [rate(int(hit), 200) for hit in hits]
@@ -63,6 +64,7 @@ def test_values_all_alike_have_no_interval(value: float, n: int) -> None:
 numbers = st.lists(st.integers(-20, 20).map(lambda k: k / 4), min_size=2, max_size=30)
 
 
+@pytest.mark.slow
 @given(values=numbers)
 @settings(max_examples=40, deadline=None)
 def test_a_bootstrap_interval_holds_its_statistic_and_is_always_the_same(values: list[float]) -> None:
@@ -149,6 +151,7 @@ def test_mcnemar_seldom_tells_apart_what_is_alike() -> None:
     assert np.mean([mcnemar(a, b).p_value < 0.05 for a, b in draws]) < 0.07
 
 
+@pytest.mark.slow
 @given(pairs=answers)
 @settings(max_examples=30, deadline=None)
 def test_a_paired_difference_is_that_of_the_means(pairs: list[tuple[bool, bool]]) -> None:

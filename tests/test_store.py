@@ -478,9 +478,9 @@ def test_siblings_judge_each_other(store: Store, place: str) -> None:
 
 
 def _child(code: str, *arguments: str) -> subprocess.Popen[str]:
-    head = "import sys, os, signal\nfrom tests.test_store import *\n"
+    head = "import sys, os, signal\nfrom test_store import *\n"
     return subprocess.Popen(
-        [sys.executable, "-c", head + code, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", head + code, *arguments], cwd=ROOT / "tests", stderr=subprocess.PIPE, text=True
     )
 
 

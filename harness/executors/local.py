@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from harness import composition, data, registry, training, validity
+from harness import composition, data, preprocessing, registry, training, validity
 from harness.artifacts import Artifacts, Tensors, state_of
 from harness.assault import Assault
 from harness.captioning import features
@@ -39,7 +39,17 @@ from harness.settings import RunSettings
 from harness.store.records import CellRecord, CellState, ScoreRecord, StepRecord
 from harness.store.store import Store
 from harness.subject import Subject, examine
-from harness.types import CAPTIONING, CLASSIFICATION, Batch, Captioner, CaptionOutcome, Outcome, Preparation, Status
+from harness.types import (
+    CAPTIONING,
+    CLASSIFICATION,
+    Batch,
+    Captioner,
+    CaptionOutcome,
+    Outcome,
+    Preparation,
+    Reason,
+    Status,
+)
 from harness.undisturbed import undisturbed
 from harness.weights import transfer
 
@@ -98,6 +108,7 @@ class Local:
         else:
             draws = min(part.eot for part in cell.attack.parts)
             reasons = validity.own(outcome, cell.threat, access=cell.attack.access, draws=draws)
+            reasons += self._preprocessing(cell, float(outcome.correct.mean()))
         scores = [self._score(name, cell, outcome) for name in cell.metrics]
         passes = float(outcome.forwards.sum() + outcome.backwards.sum()) / 2
         record = self._record(cell, Status.OK, n=cell.n, seconds=outcome.seconds, passes=passes)
@@ -106,6 +117,16 @@ class Local:
         text = f"{percent(told.value)} {TOLD[told.metric]}, n = {told.n}, " if told else ""
         doubts = f" [{', '.join(reason.code for reason in reasons)}]" if reasons else ""
         self.reporter.say(f"{cell.label}: {text}{outcome.seconds:.1f} s{doubts}")
+
+    def _preprocessing(self, cell: CellStep, accuracy: float) -> list[Reason]:
+        """Whether a model that was not trained here is poor on clean images for its preprocessing."""
+        fit = cell.hardened.fit
+        if cell.threat or cell.hardened.trains or fit.start or fit.model.recipe.epochs:
+            return []
+        loaded = self.load(fit.data)
+        samples, figures = loaded.splits["test"].limited(cell.n), (loaded.mean, loaded.std)
+        module = self.hardened_module(cell.hardened)
+        return preprocessing.suspected(module, samples, figures, accuracy, self.settings.batch_size)
 
     def _outcome(self, cell: CellStep) -> Outcome:
         """What the judge says of a cell: from another budget's run where one search answers for all, else attacked."""
@@ -288,6 +309,12 @@ class Local:
         if step.start:
             classes = len(self.load(step.data).facts.classes)
             transfer(module, self._fit(step.start), classes, f"start {step.start.model.name}")
+        elif step.model.recipe.epochs == 0 and (new := getattr(module, "new", ())):
+            raise BenchError(
+                f"models.{step.model.name}: its weights have no {new[0]} for the classes of {step.data.config.name}, "
+                f"which would stay random; train it by --set 'models.\"{step.model.name}\".training.epochs=5', or take "
+                "a data set of the classes that it was trained on (--datasets)"
+            )
         if hasattr(module, "memorise"):
             return self._memorised(step, module), []
         return self._train(step, module, step.model.recipe, plain_objective)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.figures.gallery import show
+from harness.figures.gallery import COLOUR, SIGN, show
 from harness.figures.library import library
-from harness.figures.style import FAINT, MAGNITUDES, SMALL, WRONG, drawn, shortened, titled
+from harness.figures.style import FAINT, MAGNITUDES, SMALL, WRONG, drawn, shortened, shown, titled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,8 @@ OPACITY = 0.6
 class Sentence(NamedTuple):
     """What was said of an image (C, H, W) in [0, 1], and where each word looked: weights (T, rows, columns).
 
-    name: what was done to the image ("clean"). score: sentence BLEU-4, in [0, 1].
+    name: what was done to the image ("clean"). score: sentence BLEU-4, in [0, 1]. wanted: the caption or the word that
+    an attack wanted of the image, empty where it wanted none; reached: whether it got that.
     """
 
     name: str
@@ -40,6 +41,8 @@ class Sentence(NamedTuple):
     words: Sequence[str]
     attention: NDArray[np.float32]
     score: float
+    wanted: str = ""
+    reached: bool = False
 
 
 class Example(NamedTuple):
@@ -82,6 +85,7 @@ def _lines(sentence: Sentence, across: int) -> int:
 
 def _height(example: Example, across: int) -> float:
     texts = min(REFERENCES, len(example.references)) + 2 * len(example.sentences)
+    texts += sum(bool(sentence.wanted) for sentence in example.sentences)
     panels = sum(_lines(sentence, across) for sentence in example.sentences)
     return texts * LINE + panels * (SIDE + LINE) + 2 * GAP
 
@@ -106,6 +110,9 @@ class _Page:
 
     def _sentence(self, sentence: Sentence, boxes: Sequence[Box]) -> None:
         self._text(f"{sentence.name}, BLEU-4 {100 * sentence.score:.1f} %", " ".join(sentence.words) or "–", bold=True)
+        if sentence.wanted:
+            reached = "reached" if sentence.reached else "missed"
+            self._text(f"{SIGN[sentence.reached]} {reached}: wanted", sentence.wanted, COLOUR[sentence.reached])
         self.down += LINE
         show(self._axes(0), sentence.image)
         columns = self.across - 1
@@ -114,7 +121,9 @@ class _Page:
                 self.down += SIDE + LINE
             axes = self._axes(1 + place % columns)
             size = min(SMALL + 1, 11 * (SMALL + 1) / len(word))
-            axes.set_title(shortened(word, 16), fontsize=max(4.5, size), pad=2)
+            axes.set_title(shown(shortened(word, 16)), fontsize=max(4.5, size), pad=2)
+            if word == sentence.wanted:
+                axes.title.set_color(COLOUR[sentence.reached])
             _look(axes, sentence.image, sentence.attention[place])
             for box in boxes:
                 if box.word == word:
@@ -130,15 +139,16 @@ class _Page:
         axes.set_axis_off()
         return axes
 
-    def _text(self, name: str, text: str, bold: bool = False) -> None:
+    def _text(self, name: str, text: str, colour: str = "black", *, bold: bool = False) -> None:
         """A line, and in the first column what it is."""
         width, height = self.figure.get_size_inches()
         letters = int(self.across * (SIDE + GAP) * 72 / (0.7 * (SMALL + 1)))
         side: dict[str, Any] = {"ha": "right" if self.from_right else "left", "va": "top"}
-        for start, what, size in ((EDGE, name, SMALL), (EDGE + NAMES, shortened(text, letters), SMALL + 1)):
+        line = (EDGE + NAMES, shown(shortened(text, letters)), SMALL + 1, "bold" if bold else "normal")
+        for start, what, size, weight in ((EDGE, name, SMALL, "normal"), line):
             x = width - start if self.from_right else start
-            weight = "bold" if bold and what is not name else "normal"
-            self.figure.text(x / width, 1 - self.down / height, what, fontsize=size, fontweight=weight, **side)
+            place = (x / width, 1 - self.down / height)
+            self.figure.text(*place, what, fontsize=size, fontweight=weight, color=colour, **side)
         self.down += LINE
 
     def _rule(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +18,7 @@ from harness.figures.attention import Example, Sentence, attention_panels
 from harness.illustration.book import Page, attack_name, facts_of, seed_name
 from harness.illustration.modelled import Arrays, Laboratory, needed
 from harness.plan import CellStep
-from harness.types import Captioner, CaptionOutcome
+from harness.types import AIM_KEYWORD, Captioner, CaptionOutcome
 from harness.undisturbed import undisturbed
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def attentions(lab: Laboratory) -> Iterator[Page]:
             lab.book.note(f"attention: {cell.label}: the model tells no attention")
             continue
         _compare(lab, cell, outcome, ids, found)
-        examples = dict(zip(ids, _examples(data, ids, found), strict=True))
+        examples = dict(zip(ids, _examples(data, ids, found, _wanted(cell, outcome)), strict=True))
         parts = (cell.hardened.model.name, cell.hardened.defense.name, attack_name(cell), seed_name(cell.seed))
         for which, rows in groups.items():
             few = [examples[int(outcome.ids[row])] for row in rows]
@@ -94,7 +94,18 @@ def _places(samples: CaptionSamples, ids: Sequence[int]) -> list[int]:
     return [place[number] for number in ids]
 
 
-def _examples(data: CaptionData, ids: Sequence[int], found: Arrays) -> Iterator[Example]:
+def _wanted(cell: CellStep, outcome: CaptionOutcome) -> dict[int, tuple[str, bool]]:
+    """Of each image what the attack wanted and whether it got that, by id; nothing where it wanted nothing certain."""
+    if outcome.target is None:
+        return {}
+    word = cell.attack.aim == AIM_KEYWORD
+    told = zip(outcome.ids.tolist(), outcome.target, outcome.caption, strict=True)
+    return {id_: (target, target in (said.split() if word else [said])) for id_, target, said in told}
+
+
+def _examples(
+    data: CaptionData, ids: Sequence[int], found: Arrays, wanted: Mapping[int, tuple[str, bool]]
+) -> Iterator[Example]:
     test = data.splits["test"]
     samples = test.select(_places(test, ids))
     names = [name for name in ("clean", "attacked") if f"{name}_image" in found]
@@ -108,6 +119,7 @@ def _examples(data: CaptionData, ids: Sequence[int], found: Arrays) -> Iterator[
                 captions[name][row].split(),
                 found[f"{name}_attention"][row],
                 float(scores[name][row]),
+                *(wanted.get(ids[row], ()) if name == "attacked" else ()),
             )
             for name in names
         ]

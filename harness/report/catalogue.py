@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.analysis.parameters import Group
 
 SECTIONS = (*KINDS, "matrices", "profiles")
-CLASS_FACTS = ("norms", "access", "minimum_norm", "stronger_than", "unit", "higher_is_better")
+CLASS_FACTS = ("library", "norms", "access", "minimum_norm", "stronger_than", "unit", "higher_is_better")
 LANGUAGES = {"fa": "Persian", "en": "English"}
 
 
@@ -64,6 +64,7 @@ def description(
     component = made.component
     lines += ["", inspect.cleandoc(type(component).__doc__ or "No docstring."), ""]
     lines += [columns(rows)] if (rows := _parameters(component)) else ["no parameters"]
+    lines += ["", columns(component.describe())] if hasattr(component, "describe") else []
     lines += _class_facts(component)
     if isinstance(made, config.ModelConfig):
         lines += [
@@ -102,6 +103,8 @@ def as_json(
     if made.fault:
         return _dumped({**told, "fault": made.fault})
     told |= {"description": inspect.getdoc(type(made.component)), "parameters": made.parameters}
+    if hasattr(made.component, "describe"):
+        told["described"] = made.component.describe()
     told |= {fact: getattr(made.component, fact) for fact in CLASS_FACTS if hasattr(made.component, fact)}
     if isinstance(made, config.ModelConfig):
         from harness.report import parameters
@@ -112,7 +115,7 @@ def as_json(
     if isinstance(made, config.DefenseConfig):
         told |= {"training": made.training}
     if kind == "datasets":
-        told["facts"] = _or_fault(lambda: registry.bind("datasets", made.component).facts()._asdict())
+        told["facts"] = _or_fault(lambda: _told(made, data)._asdict())
         told["contents"] = _or_fault(lambda: _contents(made, data, artifacts))
     return _dumped(told)
 
@@ -147,8 +150,7 @@ def _configured(kind: str, name: str, profile: str, path: str | None, settings: 
     if kind not in KINDS:
         raise unknown("bench info", kind, KINDS)
     tables = _tables(profile, path, settings)
-    if name not in layers.available(tables, kind):
-        raise unknown(kind, name, layers.available(tables, kind))
+    layers.check(tables, kind, name, kind)
     return config.configure(tables, kind, name)
 
 
@@ -245,10 +247,15 @@ def _changes(table: str, values: Mapping[str, Any]) -> str:
 def _facts(made: config.Configured, data: Sequence[str], artifacts: str) -> list[str]:
     """What a data set states, and what its splits are made of; in place of what cannot be told, why and what to do."""
     try:
-        facts = registry.bind("datasets", made.component).facts()
-        return [*_stated(facts), "", *_splits(made, data, artifacts)]
+        return [*_stated(_told(made, data)), "", *_splits(made, data, artifacts)]
     except BenchError as error:
         return [f"data: {error}"]
+
+
+def _told(made: config.Configured, data: Sequence[str]) -> Facts:
+    """What a data set states. Raises BenchError."""
+    facts: Facts = registry.bind("datasets", made.component).facts(roots=locating.roots(data))
+    return facts
 
 
 def _stated(facts: Facts) -> list[str]:

@@ -20,6 +20,11 @@ EXPLANATIONS: Mapping[str, str] = {
         "has learnt to read them instead of real ones. "
         "Leave `domain` at pixels, which puts the normalisation inside the model."
     ),
+    "preprocessing": (
+        "The model came with its weights and is poor on clean images, and looking at the same images in another way "
+        "raises its accuracy by 10 points or more: most likely it was trained so, and every number of it is too low. "
+        "Set the model's mean and std, or turn the channels round in its file, and run it again."
+    ),
     "unchanged": (
         "The attack handed back images equal to the clean ones, so these samples were never attacked and count as "
         "robust without having been tried. Read nothing into the number before the attack moves them: look at its step "

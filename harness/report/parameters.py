@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import locating, registry
@@ -35,10 +36,11 @@ def counted(model: ModelConfig, dataset: Configured | None, data: Sequence[str])
             f"depend on the data set; name one by --set models.{model.name}.dataset=NAME (bench list datasets)"
         )
     task = getattr(model.component, "task", CLASSIFICATION)
-    facts, vocabulary = _facts(model, dataset, task), None
+    roots = locating.roots(data)
+    facts, vocabulary = _facts(model, dataset, task, roots), None
     words = getattr(model.component, "vocabulary_size", None)
     if task == CAPTIONING and words is None:
-        vocabulary = _vocabulary(model, dataset, data)
+        vocabulary = _vocabulary(model, dataset, roots)
         words = len(vocabulary)
     channels = facts.shape[0]
     # What the images are normalised by has no part in their number.
@@ -83,12 +85,12 @@ def as_data(found: Sequence[Group], of: str) -> Mapping[str, Any]:
     }
 
 
-def _facts(model: ModelConfig, dataset: Configured, task: str) -> Facts:
+def _facts(model: ModelConfig, dataset: Configured, task: str, roots: Sequence[Path]) -> Facts:
     """What the data set states; for a captioner, which needs no classes, its ``size`` where it states nothing."""
     if dataset.fault:
         raise BenchError(dataset.fault)
     try:
-        facts: Facts = registry.bind("datasets", dataset.component).facts()
+        facts: Facts = registry.bind("datasets", dataset.component).facts(roots=roots)
     except BenchError:
         if task != CAPTIONING:
             raise
@@ -102,16 +104,16 @@ def _facts(model: ModelConfig, dataset: Configured, task: str) -> Facts:
     return facts
 
 
-def _vocabulary(model: ModelConfig, dataset: Configured, data: Sequence[str]) -> Vocabulary:
+def _vocabulary(model: ModelConfig, dataset: Configured, roots: Sequence[Path]) -> Vocabulary:
     from harness.report.words import vocabulary
 
-    hooks, roots = registry.bind("datasets", dataset.component), locating.roots(data)
+    hooks = registry.bind("datasets", dataset.component)
     try:
         files = hooks.locate(roots=roots)
         if files is None:
             raise BenchError(f"{dataset.name} is not found in {', '.join(map(str, roots))}")
         print(f"bench info: reading the captions of {dataset.name}", file=sys.stderr)
-        return vocabulary(hooks.load(files=files), hooks.facts())
+        return vocabulary(hooks.load(files=files), hooks.facts(roots=roots))
     except BenchError as error:
         raise BenchError(
             f"depend on how many words the captions of {dataset.name} have ({error}); set it by "

@@ -48,10 +48,13 @@ def name(row: Row) -> str:
     return f"{row.model}/{row.defense}/{row.attack}" + (f":{threat}" if threat else "")
 
 
-def parse(text: str) -> Wanted:
-    """Names, norm and budget of MODEL/DEFENSE/ATTACK[:NORM][:EPS]. Raises BenchError for anything else."""
-    head, *rest = text.split(":")
-    names = tuple(head.split("/"))
+def parse(text: str, names: tuple[str, ...] | None = None) -> Wanted:
+    """Names, norm and budget of MODEL/DEFENSE/ATTACK[:NORM][:EPS]. Raises BenchError for anything else.
+
+    names: those that it begins with, where they are known.
+    """
+    head, *rest = (text if names is None else text.removeprefix("/".join(names))).split(":")
+    names = names or tuple(head.split("/"))
     if len(names) != 3 or not all(names) or len(rest) > 2:
         raise BenchError(f"{text}: {FORM}")
     norms = {norm.lower(): norm for norm in (*NORMS, SEVERITY)}
@@ -77,7 +80,15 @@ def _by_key(reader: Reader, text: str) -> list[Row]:
 
 
 def _by_names(reader: Reader, text: str) -> list[Row]:
-    wanted, found = parse(text), leaderboard(reader)
+    found = leaderboard(reader)
+    for names in dict.fromkeys((row.model, row.defense, row.attack) for row in found):
+        # Names may hold slashes and colons themselves (hf:org/name): what is stored tells where they end.
+        threat = text.removeprefix("/".join(names))
+        if threat != text and (not threat or threat[0] == ":"):
+            wanted = parse(text, names)
+            break
+    else:
+        wanted = parse(text)
     for what, value in zip(("model", "defense", "attack"), wanted.names, strict=True):
         found = _narrowed(found, f"{text}: {what}", what, value)
     if wanted.norm is not None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from harness.hookspecs import hookimpl
 from harness.types import Batch, Evaluation, State, Threat
 from plugins.attacks.pgd import PGD
+from plugins.targets import Target, target_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +25,7 @@ class PGDTargeted:
     attack ``pgd``. Kurakin, Goodfellow and Bengio, "Adversarial machine learning at scale", ICLR 2017.
     """
 
-    target: Literal["random", "least_likely", "second"] = "least_likely"
+    target: Target = "least_likely"
     steps: int = 10
     alpha: float | None = None
     random_start: bool = True
@@ -49,12 +50,5 @@ class PGDTargeted:
         return PGD(self.steps, self.alpha, self.random_start, self.restarts)
 
     def _target(self, y: Tensor, clean: Tensor, random: SampleRandom) -> Tensor:
-        """A class that is not the label: (N,)."""
-        own = y[:, None]
-        if self.target == "least_likely":
-            return clean.scatter(1, own, float("inf")).argmin(1)
-        if self.target == "second":
-            return clean.scatter(1, own, float("-inf")).argmax(1)
         stream = random.at(step=self.steps + 1)  # that of the first restart, at a step that nothing else draws from
-        other = stream.integers(0, clean.shape[1] - 1, ())
-        return other + (other >= y)
+        return target_of(self.target, y, clean, stream)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
 _TAIL = 1024
 """Bytes at the end of a JPEG file among which its end mark stands; some cameras write something behind it."""
+_PIECE = 1024
+"""Bytes from the middle of a file that are compared before it is read whole."""
 
 
 class Photographs:
@@ -101,6 +107,47 @@ def fault(file: str) -> str:
     except (*ERRORS, Image.DecompressionBombError) as error:
         return one_line(error)
     return ""
+
+
+Stamps = tuple[tuple[str, int, int], ...]
+"""Files with size in bytes and time of change: what is known of them holds for as long as these are the same."""
+
+
+def stamped(files: Sequence[str]) -> Stamps:
+    """Files by what tells whether they have changed."""
+    return tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in ((file, os.stat(file)) for file in files))
+
+
+@functools.lru_cache(maxsize=4)
+def faults(stamps: Stamps) -> tuple[str, ...]:
+    """What is wrong with each file, or nothing; see ``fault``. Remembered."""
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        return tuple(pool.map(fault, (file for file, _, _ in stamps)))
+
+
+@functools.lru_cache(maxsize=4)
+def copies(stamps: Stamps) -> tuple[int, ...]:
+    """The place of the first file with the same bytes as each, its own where there is none before it. Remembered.
+
+    Whole files are read only where the size and a piece from the middle are those of another.
+    """
+    like: list[tuple[object, ...]] = [(size,) for _, size, _ in stamps]
+    for length in (_PIECE, None):
+        counts = Counter(like)
+        like = [
+            (*known, _hash(file, size, length)) if counts[known] > 1 else known
+            for known, (file, size, _) in zip(like, stamps, strict=True)
+        ]
+    first: dict[tuple[object, ...], int] = {}
+    return tuple(first.setdefault(known, place) for place, known in enumerate(like))
+
+
+def _hash(file: str, size: int, length: int | None) -> bytes:
+    with open(file, "rb") as data:
+        if length is None:
+            return hashlib.file_digest(data, "sha256").digest()
+        data.seek(max(0, (size - length) // 2))
+        return hashlib.sha256(data.read(length)).digest()
 
 
 def below(root: Path) -> Iterator[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,10 +47,16 @@ def entries(file: Path, language: str, image_column: str = "", caption_column: s
     wanted = (caption_column,) if caption_column else (*OF_LANGUAGE[language], *CAPTION)
     told = (file, names, caption_column, wanted, "caption", "caption_column", image)
     caption = "captions" if joined else _column(*told)
+    nameless = [row for row, told in enumerate(rows, 1) if not str(told.get(image) or "").strip()]
+    if nameless:
+        raise BenchError(
+            f"coco_fa: {file.name}: {len(nameless)} of {len(rows)} entries have no {image}, the first is entry "
+            f"{nameless[0]}; name the image of each"
+        )
     numbers = [name for name in (*_NUMBER, *(["id"] if joined else [])) if name in names and name != image]
     return [
         Entry(
-            str(row.get(image, "")).strip(),
+            str(row[image]).strip(),
             tuple(_texts(row.get(caption), wanted)),
             next((found for name in numbers if (found := _whole(row.get(name))) is not None), None),
             str(row.get("split") or "").strip(),
@@ -96,7 +104,7 @@ def _whole(value: Any) -> int | None:
 def _json(file: Path) -> tuple[list[dict[str, Any]], bool]:
     """The objects of a file, and whether their captions were gathered from elsewhere in it, under ``captions``."""
     try:
-        found = json.loads(file.read_bytes())
+        found = json.loads(file.read_bytes(), object_pairs_hook=partial(_object, file))
     except OSError as error:
         raise BenchError(f"coco_fa: {file} cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
@@ -109,6 +117,18 @@ def _json(file: Path) -> tuple[list[dict[str, Any]], bool]:
             "or an object of captions by image is needed"
         )
     return rows, joined
+
+
+def _object(file: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises BenchError where a key stands twice, of which Python would keep the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        raise BenchError(
+            f"coco_fa: {file.name}: {len(twice)} of {len(found)} keys of an object stand twice in it, the first "
+            f"{twice[0]!r}; put what they say under one"
+        )
+    return found
 
 
 def _gathered(found: Mapping[str, Any]) -> Any:
@@ -126,7 +146,8 @@ def _gathered(found: Mapping[str, Any]) -> Any:
         for row in images
     ]
     name = next((name for name in IMAGE if images and name in images[0]), "image")
-    return told + [{name: str(image), "captions": rest} for image, rest in texts.items()]  # of no image that is listed
+    # Those of no image that is listed, and those that name none.
+    return told + [{name: "" if id_ is None else str(id_), "captions": rest} for id_, rest in texts.items()]
 
 
 def _csv(file: Path) -> Iterator[dict[str, Any]]:
@@ -135,6 +156,9 @@ def _csv(file: Path) -> Iterator[dict[str, Any]]:
             head = text.readline()
             delimiter = max(_DELIMITERS, key=head.count)
             names = [name.strip() for name in next(csv.reader([head], delimiter=delimiter), [])]
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise BenchError(f"coco_fa: {file.name}: two columns are called {twice!r}; rename one of them")
             for line, row in enumerate(csv.reader(text, delimiter=delimiter), 2):
                 if row and len(row) != len(names):
                     raise BenchError(

@@ -16,6 +16,7 @@ from harness import splitting
 from harness.errors import BenchError, unknown
 from harness.hookspecs import NOT_IN_KEY, hookimpl
 from harness.types import Facts, Split
+from plugins.datasets.sharing import SPLITS, Shares, check_shares
 from plugins.datasets.squares import square, stacked
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-SPLITS = ("train", "validation", "test")
 _CALLED = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
 _FIT_FOR_8_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "La", "RGBa")
 
@@ -68,14 +68,7 @@ class ImageFolder:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise BenchError(f"image_folder: size={self.size!r}; at least 1 pixel is needed")
-        splitting.check_seed("image_folder", self.split_seed)
-        splitting.check_share("image_folder", "validation", self.validation)
-        splitting.check_share("image_folder", "test", self.test)
-        if self.validation + self.test >= 1:
-            raise BenchError(
-                f"image_folder: validation={self.validation!r} and test={self.test!r} leave nothing to train on; "
-                "together less than 1 is needed"
-            )
+        check_shares("image_folder", Shares(self.validation, self.test, self.stratified, self.split_seed))
 
     @hookimpl
     def facts(self) -> Facts:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import BenchError, unknown
-from harness.hookspecs import hookimpl
+from harness.hookspecs import ADDED_LATER, hookimpl
 from harness.types import Preparation
+from plugins.figures import check_figures, described
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,14 +26,16 @@ GEOMETRY = ("patch_size", "embed_dim", "depth", "num_heads", "drop_rate")
 class Timm:
     """A model of the timm library (Wightman 2019), its head made for the data set's classes.
 
-    architecture: timm's name, for example vit_base_patch16_224. pretrained: start from the hub's weights. weights: a
+    architecture: timm's name, for example vit_base_patch16_224. A name with a tag, vit_base_patch16_224.augreg_in21k,
+    is that of weights, and sets ``pretrained``. pretrained: start from the hub's weights. weights: a
     local safetensors file of this architecture to start from instead. image_size: what the network sees (None: its own
     size for pretrained weights, else the data's); images are resized inside the model. patch_size, embed_dim, depth,
     num_heads, drop_rate: as timm's vision transformers take them, left out for architectures that do not; None leaves
     timm's value.
     preprocessing: "whole" shows pretrained networks the whole image, stretched bilinearly; "own" resizes and crops as
     timm does where it evaluates the weights. Images of the network's size are left as they are by both.
-    Pretrained networks are normalised by their own mean and standard deviation, others by the data's.
+    mean, std: what each channel is normalised by. Left out, pretrained networks have their own mean and standard
+    deviation, others the data's.
     """
 
     architecture: str = "vit_base_patch16_224"
@@ -45,6 +48,13 @@ class Timm:
     num_heads: int | None = None
     drop_rate: float | None = None
     preprocessing: Literal["whole", "own"] = "whole"
+    mean: tuple[float, ...] = field(default=(), metadata=ADDED_LATER)
+    std: tuple[float, ...] = field(default=(), metadata=ADDED_LATER)
+
+    def __post_init__(self) -> None:
+        check_figures(self.mean, self.std)
+        if "." in self.architecture:
+            object.__setattr__(self, "pretrained", True)
 
     @hookimpl
     def sources(self) -> Sequence[Path]:
@@ -52,7 +62,7 @@ class Timm:
 
     @hookimpl
     def build(self, preparation: Preparation) -> nn.Module:
-        from plugins.networks import Normalised, tried
+        from plugins.networks import Normalised, of_channels, tried
 
         facts, own = preparation.facts, self._config()
         channels = facts.shape[0]
@@ -67,10 +77,22 @@ class Timm:
                 f"model {self.architecture}: pretrained on {len(mean)} channels, the data has {channels}; "
                 "choose a data set with as many or with one, or pretrained = false"
             )
-        network = self._network(channels, len(facts.classes), size, fill=not preparation.outline)
+        if self.mean:
+            mean = tuple(of_channels(self.architecture, self.mean, channels))
+            std = tuple(of_channels(self.architecture, self.std, channels))
+        network, new = self._network(channels, len(facts.classes), size, fill=not preparation.outline)
         module = Normalised(network, mean, std, (size, size), crop)
+        module.new = new
         advice = f"set image_size, for example to {own.input_size[-1]}, or choose another architecture"
         return tried(module, self.architecture, facts.shape, len(facts.classes), advice)
+
+    def describe(self) -> list[tuple[str, str]]:
+        """What it does to images, for `bench info`: by the weights' own configuration where it has weights."""
+        own = self._config()
+        if not (self.pretrained or self.weights):
+            return described(self.mean, self.std, (self.image_size, self.image_size) if self.image_size else None, None)
+        size = self.image_size or own.input_size[-1]
+        return described(self.mean or own.mean, self.std or own.std, (size, size), self._crop(own, size))
 
     def _crop(self, own: Any, size: int) -> Crop | None:
         """What timm's own evaluation does to an image: ``timm.data.create_transform``."""
@@ -86,26 +108,30 @@ class Timm:
             )
         return Crop((resize, resize) if own.crop_mode == "squash" else resize, own.interpolation)
 
-    def _network(self, channels: int, classes: int, size: int, *, fill: bool) -> nn.Module:
+    def _network(self, channels: int, classes: int, size: int, *, fill: bool) -> tuple[nn.Module, tuple[str, ...]]:
+        """The network, and the name of its classifier where its weights have one of other classes."""
         from harness.weights import read
         from plugins.networks import one_line
 
         file = (self.weights or (str(self._hub_file()) if self.pretrained else "")) if fill else ""
         given: dict[str, Any] = {name: getattr(self, name) for name in GEOMETRY if getattr(self, name) is not None}
         given |= {"pretrained": bool(file), "in_chans": channels, "num_classes": classes}
+        new: tuple[str, ...] = ()
         if file:
             # timm drops the file's head unless the file has as many classes as timm's own weights: told the truth, it
             # keeps a head that fits.
             tensors = read(file)
-            head = tensors.get(f"{self._config().classifier}.weight")
+            name = f"{self._config().classifier}.weight"
+            head = tensors.get(name)
             given["pretrained_cfg_overlay"] = {"file": file}
             if head is not None:
                 given["pretrained_cfg_overlay"]["num_classes"] = len(head)
+                new = (name,) if len(head) != classes else ()
         try:
             network = _create(self.architecture, size, given)
             if file and self.weights:
                 _check_names(network, tensors)
-            return network
+            return network, new
         except (RuntimeError, TypeError, ValueError, AssertionError, KeyError) as error:
             origin = f"weights {file} do not fit" if file else "cannot be built"
             raise BenchError(f"model {self.architecture}: {origin}: {one_line(error)}") from error

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import BenchError, unknown
-from harness.hookspecs import hookimpl
+from harness.hookspecs import ADDED_LATER, hookimpl
 from harness.types import Preparation
+from plugins.figures import check_figures, described
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from plugins.networks import Crop
 
 AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 """Networks with classifiers that only their authors' training used, and what their tensors' names begin with."""
@@ -27,15 +30,16 @@ DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)")
 class Torchvision:
     """A classifier of the torchvision library (TorchVision maintainers 2016), its head made for the data set's classes.
 
-    architecture: torchvision's name, for example resnet50. pretrained: the name of its weights to start from, for
-    example IMAGENET1K_V1; true or DEFAULT is the best of them. weights: a local file of this architecture to start from
+    architecture: torchvision's name, such as resnet50; with the name of its weights, resnet50.IMAGENET1K_V2, it sets
+    ``pretrained`` too. pretrained: the name of its weights to start from, for example IMAGENET1K_V1; true or
+    DEFAULT is the best of them. weights: a local file of this architecture to start from
     instead, safetensors or a state_dict written by torch.save. image_size: what the network sees (None: its own size
     for pretrained weights, else the data's). drop_rate: probability of each dropout layer; None leaves torchvision's.
     preprocessing: "own" resizes and crops as torchvision does where it evaluates the weights; "whole" shows the network
     the whole image, stretched bilinearly. Images of the network's size are left as they are by both.
-    Pretrained networks are normalised by their own mean and standard deviation (of a local file: those of the weights
-    that ``pretrained`` names), others by the data's. Grey images are seen three times. Auxiliary classifiers are left
-    out.
+    mean, std: what each channel is normalised by. Left out, pretrained networks have their own mean and standard
+    deviation (of a local file: those of the weights that ``pretrained`` names), others the data's. Grey images are seen
+    three times. Auxiliary classifiers are left out.
     """
 
     architecture: str = "resnet50"
@@ -44,8 +48,17 @@ class Torchvision:
     image_size: int | None = None
     drop_rate: float | None = None
     preprocessing: Literal["own", "whole"] = "own"
+    mean: tuple[float, ...] = field(default=(), metadata=ADDED_LATER)
+    std: tuple[float, ...] = field(default=(), metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
+        architecture, dot, tag = self.architecture.partition(".")
+        if dot and self.pretrained not in (False, tag):
+            raise ValueError(f"pretrained: got {self.pretrained!r}, and {tag} in the architecture; give one of them")
+        if dot:
+            object.__setattr__(self, "architecture", architecture)
+            object.__setattr__(self, "pretrained", tag)
+        check_figures(self.mean, self.std)
         if self.image_size is not None and self.image_size < 1:
             raise ValueError(f"image_size: got {self.image_size}; at least 1 pixel is needed")
         if self.drop_rate is not None and not 0 <= self.drop_rate < 1:
@@ -57,7 +70,7 @@ class Torchvision:
 
     @hookimpl
     def build(self, preparation: Preparation) -> nn.Module:
-        from plugins.networks import Crop, Normalised, tried
+        from plugins.networks import Normalised, of_channels, tried
 
         facts, name = preparation.facts, self.architecture
         if facts.shape[0] not in (1, 3):
@@ -68,17 +81,32 @@ class Torchvision:
         classes, published = len(facts.classes), self._published()
         own = published.transforms() if self.pretrained or self.weights else None
         size = self.image_size or (own.crop_size[0] if own else facts.shape[-1])
-        network = self._network(classes, size, fill=not preparation.outline)
-        if own is None:
-            mean, std = (values * 3 if len(values) == 1 else values for values in (preparation.mean, preparation.std))
-            return tried(Normalised(network, mean, std, (size, size)), name, facts.shape, classes, self._advice())
-        crop = None
-        if self.preprocessing == "own":
-            crop = Crop(round(own.resize_size[0] * size / own.crop_size[0]), own.interpolation.value)
-        module = Normalised(network, own.mean, own.std, (size, size), crop)
+        network, new = self._network(classes, size, fill=not preparation.outline)
+        figures = (own.mean, own.std) if own else (preparation.mean, preparation.std)
+        mean, std = (self.mean, self.std) if self.mean else figures
+        crop = self._crop(own, size)
+        module = Normalised(network, of_channels(name, mean, 3), of_channels(name, std, 3), (size, size), crop)
+        module.new = tuple(new)
         return tried(module, name, facts.shape, classes, self._advice())
 
-    def _network(self, classes: int, size: int, *, fill: bool) -> nn.Module:
+    def describe(self) -> list[tuple[str, str]]:
+        """What it does to images, for `bench info`: as its weights' own transforms say where it has weights."""
+        published = self._published()
+        own = published.transforms() if self.pretrained or self.weights else None
+        if own is None:
+            return described(self.mean, self.std, (self.image_size, self.image_size) if self.image_size else None, None)
+        size = self.image_size or own.crop_size[0]
+        return described(self.mean or own.mean, self.std or own.std, (size, size), self._crop(own, size))
+
+    def _crop(self, own: Any, size: int) -> Crop | None:
+        from plugins.networks import Crop
+
+        if own is None or self.preprocessing != "own":
+            return None
+        return Crop(round(own.resize_size[0] * size / own.crop_size[0]), own.interpolation.value)
+
+    def _network(self, classes: int, size: int, *, fill: bool) -> tuple[nn.Module, list[str]]:
+        """The network, and the names of tensors that its weights did not have."""
         from torchvision import models
 
         from harness.weights import transfer
@@ -100,10 +128,10 @@ class Torchvision:
             raise too_small(self.architecture, (size, size), error, self._advice()) from error
         _without_versions(network)
         self._set_dropout(network)
-        if file:
-            where = f"model {self.architecture}: weights {file} do not fit"
-            transfer(network, self._tensors(network, file, size), classes, where)
-        return network
+        if not file:
+            return network, []
+        where = f"model {self.architecture}: weights {file} do not fit"
+        return network, transfer(network, self._tensors(network, file, size), classes, where)
 
     def _tensors(self, network: nn.Module, file: str, size: int) -> dict[str, Tensor]:
         """What the file holds for this network, under the names of today."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,8 @@ from harness.errors import BenchError, unknown
 from harness.hookspecs import hookimpl
 from harness.types import Preparation
 from plugins import huggingface
+from plugins.figures import described
+from plugins.overrides import Overrides
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,13 +25,6 @@ ADVICE = (
     "preprocessor_config.json in the same folder"
 )
 INSTEAD = "give its entries as overrides to a kind of model, for example architecture = vit"
-
-
-class Overrides(dict[str, Any]):
-    """Entries of a configuration: a mapping that a frozen component can be hashed with."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(json.dumps(self, sort_keys=True))
 
 
 @dataclass(frozen=True)
@@ -92,9 +86,26 @@ class Transformers:
             size,
             self._crop(own, size),
         )
+        module.new = getattr(network, "new", ())
         huggingface.check_channels(module, name, facts.shape[0])
         advice = "set image_size to what it is made for, or change its configuration with overrides"
         return tried(module, name, facts.shape, classes, advice)
+
+    def describe(self) -> list[tuple[str, str]]:
+        """What it does to images, for `bench info`: as measured on its image processor where it has weights."""
+        from plugins.image_processors import preprocessing
+
+        starts = bool(self.weights or self.pretrained)
+        if not starts:
+            return described(None, None, (self.image_size, self.image_size) if self.image_size else None, None)
+        try:
+            with huggingface.quiet():
+                own = preprocessing(self._files(fill=False)[0].parent, self._name)
+        except BenchError as error:
+            return [("preprocessing", str(error))]
+        size = (self.image_size, self.image_size) if self.image_size else own.size
+        rows = described(own.mean, own.std, size, self._crop(own, size))
+        return [*rows, ("  channels", "blue, green, red")] if own.flipped else rows
 
     @property
     def _name(self) -> str:

@@ -1,0 +1,226 @@
+"""Other libraries' attacks through the bridges: do they all run, and what does the bridge cost.
+
+Run: python -m benchmarks.bridges [--only cover overhead] [--n 20] [--repeats 9].
+
+cover     every attack of every bridge is a cell of ``bench run`` on the digits (an undefended ResNet, its first n test
+          samples), each in the first norm that it supports, with few iterations. Cells are ok, or failed with the
+          reason that the store has; anything else is an error of the harness.
+overhead  the same call by the library itself on the module, and through the bridge on the counted module, in
+          evaluation mode with frozen weights; interleaved. A ResNet-18 of width 1/8 on random images of 32 x 32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.peers import PACKAGES, quiet
+from benchmarks.timing import Runs, machine, ratio
+from harness.assault import Assault
+from harness.attacking import propose
+from harness.types import Batch, Threat
+from harness.undisturbed import seed_global, undisturbed
+from plugins.bridges.advlib import Advlib, without_visdom
+from plugins.bridges.art import Art
+from plugins.bridges.autoattack import AutoAttack
+from plugins.bridges.bridge import Bridge
+from plugins.bridges.foolbox import Foolbox
+from plugins.bridges.torchattacks import Torchattacks
+from plugins.networks import resnet18
+
+BRIDGES: dict[str, type[Bridge]] = {
+    "torchattacks": Torchattacks,
+    "foolbox": Foolbox,
+    "art": Art,
+    "advlib": Advlib,
+    "autoattack": AutoAttack,
+}
+FEW = {
+    **dict.fromkeys(("steps", "max_iter", "n_iter", "max_iterations", "nb_steps", "iter"), 20),
+    **dict.fromkeys(("n_queries", "num_steps", "max_eval", "directions"), 100),
+    **dict.fromkeys(("binary_search_steps", "num_trial", "init_eval", "k", "repeats", "restarts"), 5),
+    "query_limit": 1000,
+}
+EPS = {"Linf": "24/255", "L2": "1.0", "L1": "8"}
+MINUTES = 25
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=("cover", "overhead"), default=["cover", "overhead"])
+    parser.add_argument("--n", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--leave-out", nargs="*", default=[], help="attacks that take too long, as LIBRARY:NAME")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    quiet()
+    if "cover" in asked.only:
+        cover(asked.n, asked.leave_out)
+    if "overhead" in asked.only:
+        overhead(asked.repeats)
+    print(machine((*PACKAGES, "adv-lib")))
+
+
+def cover(n: int, left_out: list[str]) -> None:
+    tables: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for library, bridge in BRIDGES.items():
+        for name, entry in bridge.entries.items():
+            full = f"{library}:{name}"
+            if full in left_out:
+                continue
+            extra: dict[str, Any] = {"target": "second"} if entry.only_targets else {}
+            known = bridge(name, {"steps": 5} if entry.needs else {}, extra.get("target", "")).offered()
+            few = {p.name: FEW[p.name] for p in known if p.name in FEW and "int" in p.kinds}
+            body = "".join(f'\n{key} = "{value}"' for key, value in extra.items())
+            body += "".join(f"\nparameters.{key} = {value}" for key, value in few.items())
+            lines.append(f'[attacks."{full}"]{body}')
+            tables.setdefault(entry.norms[0], []).append(full)
+    cells: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "registry.toml").write_text("\n".join(lines))
+        for norm, names in tables.items():
+            _bench(folder, *_request(names, norm, n))
+        cells = json.loads(_bench(folder, "table", "--format", "json", "--metric", "accuracy"))
+    failed = {cell["attack"]: cell["reasons"][0]["text"] for cell in cells if cell["status"] == "failed"}
+    done = [cell for cell in cells if cell["status"] == "ok"]
+    print(f"\n{len(cells)} attacks through the bridges: {len(done)} ok, {len(failed)} failed with a reason")
+    for name, reason in failed.items():
+        print(f"  {name}: {reason}")
+    strange = [cell for cell in cells if cell["status"] not in ("ok", "failed")]
+    print(f"neither: {strange or 'none'}; asked for: {sum(map(len, tables.values()))}; left out: {left_out or 'none'}")
+
+
+def _request(names: list[str], norm: str, n: int) -> list[str]:
+    request = [
+        "run",
+        "--models",
+        "resnet_original",
+        "--defenses",
+        "none",
+        "--attacks",
+        ",".join(names),
+        "--limit",
+        str(n),
+    ]
+    return [*request, "--norm", norm, "--eps", EPS[norm]]
+
+
+def _bench(folder: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", "from cli import main; main()", *arguments]
+    told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60 * MINUTES)
+    if told.returncode not in (0, 1):  # 1: cells have failed
+        raise SystemExit(f"bench {' '.join(arguments)[:80]}: {told.stderr[-2000:]}")
+    return told.stdout
+
+
+def overhead(repeats: int) -> None:
+    torch.manual_seed(0)
+    module = _network()
+    x = torch.rand(64, 3, 32, 32)
+    with torch.no_grad():
+        batch = Batch(x, module(x).argmax(1), torch.arange(64))
+    print("\nbridge over the library's own call, of wall and of processor time: medians of interleaved pairs")
+    for label, (component, threat, direct) in CASES.items():
+        walls, cpus = (Runs(), Runs()), (Runs(), Runs())
+        for round_ in range(repeats + 1):
+            for contender in (0, 1):
+                wall, cpu = time.perf_counter(), time.process_time()
+                if contender:
+                    propose(module, Assault(component, label, threat, 0), batch)
+                else:
+                    seed_global(0, batch.ids)
+                    with undisturbed(module):
+                        direct(module, x, batch.y)
+                if round_:  # the first is warming up
+                    walls[contender].seconds.append(time.perf_counter() - wall)
+                    cpus[contender].seconds.append(time.process_time() - cpu)
+        more = [f"{ratio(runs[1], runs[0]) - 1:+.1%}" for runs in (walls, cpus)]
+        print(f"  {label:32}{walls[0].median:7.2f} s {walls[1].median:7.2f} s   {more[0]} wall, {more[1]} processor")
+
+
+def _network() -> nn.Module:
+    module: nn.Module = resnet18(3, 10, width=8)
+    return module.eval()
+
+
+def _torchattacks(module: nn.Module, x: Tensor, y: Tensor) -> Any:
+    import torchattacks
+
+    return torchattacks.PGD(module, eps=8 / 255, alpha=2 / 255, steps=40)(x, y)
+
+
+def _foolbox(module: nn.Module, x: Tensor, y: Tensor) -> Any:
+    import foolbox
+
+    model = foolbox.PyTorchModel(module, bounds=(0, 1), device="cpu")
+    return foolbox.attacks.LInfFMNAttack(steps=40).run(model, x, foolbox.criteria.Misclassification(y))
+
+
+def _art(module: nn.Module, x: Tensor, y: Tensor) -> Any:
+    from art.attacks.evasion import ProjectedGradientDescentPyTorch
+    from art.estimators.classification import PyTorchClassifier
+
+    loss = nn.CrossEntropyLoss()
+    classifier = PyTorchClassifier(module, loss, (3, 32, 32), 10, clip_values=(0.0, 1.0), device_type="cpu")
+    attack = ProjectedGradientDescentPyTorch(
+        classifier, eps=8 / 255, eps_step=2 / 255, max_iter=40, batch_size=len(x), verbose=False
+    )
+    return attack.generate(x.numpy(), y.numpy())
+
+
+def _advlib(module: nn.Module, x: Tensor, y: Tensor) -> Any:
+    with without_visdom():
+        from adv_lib.attacks import ddn
+
+    return ddn(module, x, y, steps=40)
+
+
+def _autoattack(module: nn.Module, x: Tensor, y: Tensor) -> Any:
+    import pyautoattack
+
+    attack = pyautoattack.AutoAttack(module, version="custom", attacks=["apgd-ce"], eps=2 / 255, seed=0)
+    attack.apgd.n_iter = 40
+    return attack.run_standard_evaluation(x, y, batch_size=len(x))
+
+
+def _deepfool(module: nn.Module, x: Tensor, y: Tensor) -> Any:
+    import torchattacks
+
+    return torchattacks.DeepFool(module, steps=10)(x, y)
+
+
+def _square(module: nn.Module, x: Tensor, y: Tensor) -> Any:
+    import torchattacks
+
+    return torchattacks.Square(module, eps=2 / 255, n_queries=200, seed=0)(x, y)
+
+
+LINF, L2 = Threat("Linf", 8 / 255), Threat("L2", 0.5)
+CASES: dict[str, tuple[Bridge, Threat, Callable[[nn.Module, Tensor, Tensor], Any]]] = {
+    "torchattacks PGD": (Torchattacks("PGD", {"steps": 40, "alpha": "2/255"}), LINF, _torchattacks),
+    "torchattacks DeepFool": (Torchattacks("DeepFool", {"steps": 10}), L2, _deepfool),
+    "torchattacks Square": (Torchattacks("Square", {"n_queries": 200}), Threat("Linf", 2 / 255), _square),
+    "foolbox LInfFMNAttack": (Foolbox("LInfFMNAttack", {"steps": 40}), LINF, _foolbox),
+    "ART ProjectedGradientDescentPyTorch": (
+        Art("ProjectedGradientDescentPyTorch", {"max_iter": 40, "eps_step": "2/255"}),
+        LINF,
+        _art,
+    ),
+    "adv-lib ddn": (Advlib("ddn", {"steps": 40}), L2, _advlib),
+    "autoattack apgd-ce": (AutoAttack("apgd-ce", {"n_iter": 40}), Threat("Linf", 2 / 255), _autoattack),
+}
+
+
+if __name__ == "__main__":
+    main()

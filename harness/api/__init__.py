@@ -1,0 +1,1 @@
+"""What code asks for: the same plan, executor, judge and store as the command line, on objects at hand."""

@@ -1,0 +1,1 @@
+"""Other libraries' attacks, each library one component: ``torchattacks:CW``, ``foolbox:L2DeepFoolAttack``."""
