@@ -19,13 +19,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.peers import PACKAGES, quiet
-from benchmarks.timing import Runs, machine, ratio
+from benchmarks.timing import Runs, machine
 from harness.assault import Assault
 from harness.attacking import propose
 from harness.types import Batch, Threat
@@ -130,11 +131,11 @@ def overhead(repeats: int) -> None:
     x = torch.rand(64, 3, 32, 32)
     with torch.no_grad():
         batch = Batch(x, module(x).argmax(1), torch.arange(64))
-    print("\nbridge over the library's own call, of wall and of processor time: medians of interleaved pairs")
+    print(f"\nbridge over the library's own call, of wall and of processor time: median of {repeats} pairs, in turn")
     for label, (component, threat, direct) in CASES.items():
         walls, cpus = (Runs(), Runs()), (Runs(), Runs())
         for round_ in range(repeats + 1):
-            for contender in (0, 1):
+            for contender in (0, 1) if round_ % 2 else (1, 0):  # neither is always the second
                 wall, cpu = time.perf_counter(), time.process_time()
                 if contender:
                     propose(module, Assault(component, label, threat, 0), batch)
@@ -145,7 +146,8 @@ def overhead(repeats: int) -> None:
                 if round_:  # the first is warming up
                     walls[contender].seconds.append(time.perf_counter() - wall)
                     cpus[contender].seconds.append(time.process_time() - cpu)
-        more = [f"{ratio(runs[1], runs[0]) - 1:+.1%}" for runs in (walls, cpus)]
+        pairs = [list(zip(*(run.seconds for run in runs), strict=True)) for runs in (walls, cpus)]
+        more = [f"{median(bridged / direct for direct, bridged in timed) - 1:+.1%}" for timed in pairs]
         print(f"  {label:32}{walls[0].median:7.2f} s {walls[1].median:7.2f} s   {more[0]} wall, {more[1]} processor")
 
 

@@ -58,9 +58,9 @@ def components() -> str:
     from harness.types import KINDS
 
     parts = [
-        "# Components\n\nWhat models, data sets, attacks, defenses and metrics are made of. A component with parameters is "
-        "a named configuration of [registry.toml](registry.md); `bench info KIND NAME` shows one of them with all that "
-        "is known of it.\n"
+        "# Components\n\nWhat models, data sets, attacks, defenses and metrics are made of. One with parameters is "
+        "a named configuration of [registry.toml](registry.md); `bench info KIND NAME` shows one of them with all "
+        "that is known of it.\n"
     ]
     for kind in KINDS:
         parts.append(f"## {kind.capitalize()}\n")

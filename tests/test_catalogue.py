@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("workplace")
 
 NAMES = [(kind, name) for kind in KINDS for name in available(profiled(read(), "tiny"), kind)]
 LONG = ("fashion_mnist", "shapes_fa", "caption_frequent", "caption_hard", "caption_mean", "caption_neighbour",
-        "caption_scaled_dot", "caption_scheduled_sampling")  # fmt: skip
+        "caption_scaled_dot", "caption_scheduled_sampling", "hf")  # fmt: skip
 """Those that take longest to describe: images are read, scenes drawn, the layers of captioners built to be counted."""
 
 
@@ -52,10 +52,10 @@ def test_what_a_profile_adds_is_listed_with_it() -> None:
 
 
 def test_the_user_s_registry_is_listed() -> None:
-    Path("registry.toml").write_text('[attacks.mine]\ncomponent = "pgd"\n[attacks.gone]\ncomponent = "autoattack"\n')
+    Path("registry.toml").write_text('[attacks.mine]\ncomponent = "pgd"\n[attacks.gone]\ncomponent = "removed"\n')
     lines = [line.split() for line in listing("attacks", "tiny", None).splitlines()]
     assert ["mine", "pgd"] in lines
-    assert ["gone", "autoattack", "not", "installed"] in lines
+    assert ["gone", "removed", "not", "installed"] in lines
 
 
 def test_a_stranger_s_component_shows_where_it_is_from(plugin_distribution: Callable[..., Path]) -> None:
@@ -108,10 +108,15 @@ def test_a_broken_plugin_is_described_as_broken(plugin_distribution: Callable[..
 def test_a_default_that_is_made_is_shown_as_made(plugin_distribution: Callable[..., Path]) -> None:
     source = """
         from dataclasses import dataclass, field
+        from harness.hookspecs import hookimpl
 
         @dataclass(frozen=True)
         class Odd:
             sizes: list[int] = field(default_factory=lambda: [1, 2])
+
+            @hookimpl
+            def measure(self, outcome):
+                return None
     """
     plugin_distribution("stranger", source, metrics={"odd": "Odd"})
     assert "sizes      list[int]  [1, 2]" in description("metrics", "odd", "tiny", None, ())

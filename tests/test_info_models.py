@@ -95,7 +95,7 @@ def test_the_words_are_read_where_they_are_not_set(capsys: pytest.CaptureFixture
 
 def test_where_the_words_cannot_be_read_one_line_says_what_to_set() -> None:
     last = description("models", "caption_additive", "report", None, []).splitlines()[-1]
-    assert last.startswith("parameters: depend on how many words the captions of coco_fa have (coco_fa: no path is set")
+    assert last.startswith("parameters: depend on how many words the captions of coco_fa have (coco_fa is not found in")
     assert last.endswith("set it by --set models.caption_additive.vocabulary_size=N, the 4 special words counted")
 
 

@@ -103,9 +103,20 @@ def candidate(kind: str, name: str, *data: str) -> Candidate:
     return Candidate(kind, name, SMALLER.get((kind, name), {}), data=data)
 
 
+HEAVY = {
+    *("transformers", "vision_encoder_decoder", "hf"),
+    *("fab_t", "fmn", "square", "apgd_t", "torchattacks", "foolbox", "art", "advlib", "autoattack"),
+}
+"""Components that take seconds for each rule of their kind: many passes, or a large library to import."""
+
+
+def marks(name: str, rule: Rule) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if rule.slow or (rule.kind and name in HEAVY) else []
+
+
 def every() -> list[Any]:
     return [
-        pytest.param(kind, name, rule, id=f"{name}-{rule.name}", marks=[pytest.mark.slow] if rule.slow else [])
+        pytest.param(kind, name, rule, id=f"{name}-{rule.name}", marks=marks(name, rule))
         for kind in KINDS
         for name in registry.names(kind)
         for rule in rules_of(kind)
