@@ -14,7 +14,7 @@ from harness import completing
 from harness.errors import BenchError
 
 if TYPE_CHECKING:
-    from harness.config import Options
+    from harness.request import Options
 
 app = typer.Typer(
     name="bench",
@@ -517,7 +517,7 @@ def figures(
 
 def _options(given: Mapping[str, Any]) -> Options:
     """What a command's arguments say of a request: those that are called as a field of the options is."""
-    from harness.config import Options
+    from harness.request import Options
 
     found = {field.name: given[field.name] for field in fields(Options) if field.name in given}
     lists = {name: _names(found[name]) for name in ("models", "datasets", "attacks", "defenses")}

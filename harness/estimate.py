@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from harness.config import ModelConfig
-from harness.plan import CellStep, FitStep, HardenStep, TrainingStep
+from harness.request import ModelConfig
+from harness.steps import CellStep, FitStep, HardenStep, TrainingStep
 
 Rates = Mapping[tuple[str, str, str], float]
 """(kind of step, PROFILE/MODEL, device) -> seconds per forward-and-backward pass of one sample."""

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from harness import config, devices, locating, plan, provenance
 from harness.artifacts import Artifacts
-from harness.config import Options
 from harness.errors import BenchError
 from harness.estimate import Estimate, needed
 from harness.layers import Table
-from harness.plan import CellStep, Plan, TrainingStep
 from harness.progress import Reporter
+from harness.request import Options
+from harness.steps import CellStep, Plan, TrainingStep
 from harness.store.queries import cell_states, rates
 from harness.store.reading import open_if_any
 from harness.store.records import CellLabel, CellState, RunRecord, RunStatus

@@ -11,7 +11,7 @@ from harness.layers import Table
 from harness.types import NORMS
 
 if TYPE_CHECKING:
-    from harness.config import Options
+    from harness.request import Options
 
 
 @dataclass(frozen=True)

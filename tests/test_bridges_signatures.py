@@ -14,10 +14,11 @@ import pytest
 
 from harness import registry
 from harness.coercion import fill
-from harness.config import Options, resolve
+from harness.config import resolve
 from harness.errors import BenchError
 from harness.keys import key_of
 from harness.report.catalogue import as_json, description
+from harness.request import Options
 from plugins.bridges.advlib import Advlib
 from plugins.bridges.art import Art
 from plugins.bridges.autoattack import AutoAttack

@@ -16,7 +16,6 @@ from drawings import assert_legible, texts, words
 from harness import run as flow
 from harness.artifacts import Artifacts
 from harness.captioning.scores import sentence_bleu
-from harness.config import Options
 from harness.executors.local import Local
 from harness.figures.attention import Example, Sentence, attention_panels
 from harness.figures.style import RIGHT, WRONG, file_name, look
@@ -26,6 +25,7 @@ from harness.illustration.captioned import attentions, ranked
 from harness.illustration.drawing import Wanted, draw
 from harness.illustration.modelled import Laboratory
 from harness.progress import Reporter
+from harness.request import Options
 from harness.store.store import open_store
 from harness.types import Box, Status
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from harness import run as flow
-from harness.config import Options
 from harness.progress import Reporter
+from harness.request import Options
 from harness.store.reading import open_reader
 
 pytestmark = pytest.mark.slow

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import config
-from harness.config import Options, resolve
+from harness.config import resolve
 from harness.errors import BenchError
 from harness.layers import entry, merge, profiled, read, with_settings
 from harness.report.reference import published
+from harness.request import Options
 from harness.types import KINDS
 
 pytestmark = pytest.mark.usefixtures("workplace")

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from harness import plan, registry
-from harness.config import Configured
 from harness.errors import BenchError
+from harness.request import Configured
 from harness.types import Split
 from plugins.datasets import fashion_mnist
 from plugins.datasets.cifar10 import CIFAR10

@@ -21,14 +21,15 @@ from harness import run as flow
 from harness.artifacts import Artifacts
 from harness.assault import Assault
 from harness.attacking import ModelProblem, propose
-from harness.config import Options, resolve
+from harness.config import resolve
 from harness.domain import Normalised, inner
 from harness.errors import BenchError
 from harness.executors.local import build_module
 from harness.judging import Trial, judge
-from harness.plan import CellStep, Plan
 from harness.progress import Reporter
 from harness.randomness import SampleRandom
+from harness.request import Options
+from harness.steps import CellStep, Plan
 from harness.store.queries import Row, leaderboard
 from harness.store.reading import open_reader
 from harness.store.store import open_store

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from harness import locating, plan
-from harness.config import Options, resolve
+from harness.config import resolve
 from harness.estimate import CELL_SECONDS, Estimate, needed
-from harness.plan import Plan
+from harness.request import Options
 from harness.run import Places, prospect
+from harness.steps import Plan
 
 pytestmark = pytest.mark.usefixtures("workplace")
 

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from harness import locating, plan
-from harness.config import Options, resolve
+from harness.config import resolve
 from harness.errors import BenchError
+from harness.request import Options
 from harness.types import Facts, Preparation
 from plugins.models.file import File
 

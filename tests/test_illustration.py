@@ -18,14 +18,14 @@ from drawings import assert_legible, words
 import cli
 from harness import run as flow
 from harness.artifacts import Artifacts
-from harness.config import Options
 from harness.executors.local import Local
 from harness.figures.style import file_name
 from harness.illustration import stored
 from harness.illustration.book import Book, Page, compared, defenses
 from harness.illustration.drawing import KINDS, Wanted, draw
-from harness.plan import CellStep
 from harness.progress import Reporter
+from harness.request import Options
+from harness.steps import CellStep
 from harness.store.store import open_store
 from harness.types import Status
 

@@ -22,6 +22,7 @@ from PIL import Image
 
 from harness import config, layers, plan, splitting
 from harness.errors import BenchError
+from harness.steps import DataStep
 from harness.types import Split
 from plugins.datasets import image_folder
 from plugins.datasets.flowers102 import CLASSES, Flowers102
@@ -548,7 +549,7 @@ def test_a_damaged_image_is_read_or_refused_but_never_a_bug(
 # --- the content key
 
 
-def step(**fields: Any) -> plan.DataStep:
+def step(**fields: Any) -> DataStep:
     mine = {"datasets": {"mine": {"component": "image_folder", **fields}}}
     tables = layers.merge(layers.profiled(layers.read(), "tiny"), mine)
     return plan.data_step(config.configure(tables, "datasets", "mine"), [], download=False)

@@ -12,9 +12,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from harness import layers, locating, plan
-from harness.config import Options, Request, configure, resolve
+from harness.config import configure, resolve
 from harness.errors import BenchError
 from harness.report.catalogue import description
+from harness.request import Options, Request
 from harness.types import Facts, Preparation
 
 pytestmark = pytest.mark.usefixtures("workplace")

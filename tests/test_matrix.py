@@ -13,10 +13,11 @@ import pytest
 import cli
 from harness import locating, plan
 from harness import run as flow
-from harness.config import Options, resolve
+from harness.config import resolve
 from harness.errors import BenchError
-from harness.plan import CellStep, Plan
 from harness.progress import Reporter
+from harness.request import Options
+from harness.steps import CellStep, Plan
 from harness.types import SEVERITY, Outcome, Status
 
 pytestmark = pytest.mark.usefixtures("workplace")

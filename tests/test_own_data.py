@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from harness import composition, locating, plan
-from harness.config import Options, resolve
+from harness.config import resolve
 from harness.errors import BenchError
 from harness.registry import bind
+from harness.request import Options
 from harness.types import Split
 from plugins.datasets.hf_datasets import HFDatasets
 from plugins.datasets.numpy_arrays import NumpyArrays

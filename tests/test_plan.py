@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness import locating, plan
-from harness.config import Options, resolve
+from harness.config import resolve
 from harness.errors import BenchError
 from harness.keys import key_of
-from harness.plan import CellStep, Plan
+from harness.request import Options
+from harness.steps import CellStep, Plan
 from harness.types import Threat
 
 pytestmark = pytest.mark.usefixtures("workplace")
@@ -30,7 +31,8 @@ RESNET_AND_VIT = ("resnet_original", "vit_ft")
 
 KEYS_OF_ANOTHER_PROCESS = """
 from harness import locating, plan
-from harness.config import Options, resolve
+from harness.config import resolve
+from harness.request import Options
 print(*(cell.key for cell in plan.build(resolve(Options()), locating.roots(), download=False).cells))
 """
 

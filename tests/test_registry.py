@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from harness import config, registry
-from harness.config import Options
 from harness.errors import BenchError
 from harness.hookspecs import OLDEST, VERSION
 from harness.report.catalogue import listing
+from harness.request import Options
 from harness.types import KINDS
 
 Install = Callable[..., Path]

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from harness import config, layers, registry
-from harness.config import Options
 from harness.errors import BenchError
 from harness.keys import key_of
 from harness.plan import build
 from harness.report.catalogue import listing
+from harness.request import Options
 from harness.single_file import announced, snake_case
 
 pytestmark = pytest.mark.usefixtures("workplace")

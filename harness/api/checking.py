@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.api import given, samples
 from harness.errors import BenchError
-from harness.plan import Plan, TrainingStep
+from harness.steps import Plan, TrainingStep
 from harness.types import CLASSIFICATION
 
 if TYPE_CHECKING:

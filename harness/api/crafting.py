@@ -12,7 +12,7 @@ from harness.types import SEVERITY
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from harness.config import AttackConfig
+    from harness.request import AttackConfig
     from harness.types import Batch, Threat
 
 

@@ -15,10 +15,10 @@ from harness import layers
 from harness import run as flow
 from harness.api import checking, given, samples
 from harness.api.results import Drawing, Results, read
-from harness.config import Options
 from harness.errors import BenchError
 from harness.layers import PLAIN, Table
 from harness.progress import Lines, Live, Reporter
+from harness.request import Options
 
 if TYPE_CHECKING:
     from torch import nn

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness import registry
 from harness.api import fingerprint
-from harness.config import AttackConfig, Configured, DefenseConfig, ModelConfig
 from harness.errors import BenchError
 from harness.hookspecs import NOT_IN_KEY, hookimpl
 from harness.layers import Table
 from harness.recipe import Recipe
+from harness.request import AttackConfig, Configured, DefenseConfig, ModelConfig
 from harness.single_file import snake_case
 from harness.types import Facts, Split, eps_text
 

@@ -17,8 +17,8 @@ from harness.types import Reason, eps_text
 if TYPE_CHECKING:
     import pandas
 
-    from harness.config import Options
     from harness.layers import Table as Tables
+    from harness.request import Options
     from harness.run import Places
     from harness.types import Outcome
 

@@ -12,6 +12,7 @@ from typing import Any
 from harness import config, registry
 from harness.errors import BenchError
 from harness.layers import Table
+from harness.request import Configured
 
 
 class Broken(Exception):
@@ -54,7 +55,7 @@ class Candidate:
     data: Sequence[str] = ()
 
     @cached_property
-    def configured(self) -> config.Configured:
+    def configured(self) -> Configured:
         """Raises BenchError for a name that is unknown, for an ensemble, and for parameters that do not fit."""
         section = self.tables.get(self.kind, {})
         own = {**section.get(self.name, {}), **self.parameters}

@@ -23,7 +23,6 @@ from harness.captioning.judging import judge as judge_captions
 from harness.captioning.lessons import CaptionLessons
 from harness.captioning.saying import Decoding
 from harness.captioning.vocabulary import Vocabulary
-from harness.config import AttackConfig
 from harness.divergence import Diverged
 from harness.domain import Normalised, inner
 from harness.errors import BenchError
@@ -31,11 +30,12 @@ from harness.estimate import Estimate
 from harness.judging import Trial, at_budget, judge
 from harness.keys import key_of
 from harness.lessons import ClassLessons, Lessons, Objective, plain_objective
-from harness.plan import CellStep, DataStep, FitStep, HardenStep, TrainingStep
 from harness.progress import Reporter, percent
 from harness.randomness import SampleRandom, derive, generators_kept, seed_generators
 from harness.recipe import Recipe
+from harness.request import AttackConfig
 from harness.settings import RunSettings
+from harness.steps import CellStep, DataStep, FitStep, HardenStep, TrainingStep
 from harness.store.records import CellRecord, CellState, ScoreRecord, StepRecord
 from harness.store.store import Store
 from harness.subject import Subject, examine

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.artifacts import Artifacts
-from harness.plan import CellStep, HardenStep, Plan, TrainingStep
 from harness.report.layout import Reference
 from harness.statistics import rate
+from harness.steps import CellStep, HardenStep, Plan, TrainingStep
 from harness.store.store import Store
 from harness.types import Facts, Outcome, Score
 

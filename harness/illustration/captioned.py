@@ -17,7 +17,7 @@ from harness.data import chosen
 from harness.figures.attention import Example, Sentence, attention_panels
 from harness.illustration.book import Page, attack_name, facts_of, seed_name
 from harness.illustration.modelled import Arrays, Laboratory, needed
-from harness.plan import CellStep
+from harness.steps import CellStep
 from harness.types import AIM_KEYWORD, Captioner, CaptionOutcome
 from harness.undisturbed import undisturbed
 

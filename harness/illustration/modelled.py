@@ -14,7 +14,6 @@ from harness.analysis import saliency as explaining
 from harness.analysis import sharpness
 from harness.assault import Assault
 from harness.attacking import attack
-from harness.config import AttackConfig
 from harness.data import Samples
 from harness.errors import BenchError
 from harness.executors.local import Local, build_module
@@ -31,9 +30,10 @@ from harness.illustration.book import (
     seed_name,
 )
 from harness.keys import key_of
-from harness.plan import CellStep, FitStep, HardenStep, TrainingStep
 from harness.randomness import seed_generators
+from harness.request import AttackConfig
 from harness.standing import Fresh
+from harness.steps import CellStep, FitStep, HardenStep, TrainingStep
 from harness.subject import Subject, examine
 from harness.tasks import classification as task
 from harness.types import Batch

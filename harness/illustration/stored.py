@@ -19,7 +19,7 @@ from harness.illustration.book import (
     model_title,
     seed_name,
 )
-from harness.plan import CellStep
+from harness.steps import CellStep
 from harness.types import Score
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from harness import coercion, config, layers, locating, registry
 from harness.errors import BenchError, unknown
 from harness.recipe import Recipe
 from harness.report.columns import columns
+from harness.request import AttackConfig, Configured, DefenseConfig, ModelConfig
 from harness.types import CAPTIONING, KINDS, Facts
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def description(
     always searched. Of a model also how many parameters it has.
     """
     made = _configured(kind, name, profile, path, settings)
-    if isinstance(made, config.AttackConfig) and made.members:
+    if isinstance(made, AttackConfig) and made.members:
         return _ensemble(made, profile)
     found = registry.find(kind, made.component_name)
     lines = [
@@ -66,7 +67,7 @@ def description(
     lines += [columns(rows)] if (rows := _parameters(component)) else ["no parameters"]
     lines += ["", columns(component.describe())] if hasattr(component, "describe") else []
     lines += _class_facts(component)
-    if isinstance(made, config.ModelConfig):
+    if isinstance(made, ModelConfig):
         lines += [
             "",
             f"dataset = {made.dataset}" + (f", start = {made.start}" if made.start else ""),
@@ -74,7 +75,7 @@ def description(
         ]
         lines += [_changes("hardening", made.hardening)] if made.hardening else []
         lines += ["", *_sized(made, _tables(profile, path, settings), data)]
-    if isinstance(made, config.DefenseConfig) and made.training:
+    if isinstance(made, DefenseConfig) and made.training:
         lines += ["", _changes("training", made.training)]
     if kind == "datasets":
         lines += ["", *_facts(made, data, artifacts)]
@@ -94,7 +95,7 @@ def as_json(
     """The same as one JSON object; a ``fault`` stands in place of what cannot be told."""
     made = _configured(kind, name, profile, path, settings)
     told: dict[str, Any] = {"kind": kind, "name": name, "profile": profile, "component": made.component_name}
-    if isinstance(made, config.AttackConfig) and made.members:
+    if isinstance(made, AttackConfig) and made.members:
         told |= {"members": [member.name for member in made.members]}
         told |= {"fault": made.fault} if made.fault else {"norms": made.norms, "stronger_than": made.stronger_than}
         return _dumped(told)
@@ -106,13 +107,13 @@ def as_json(
     if hasattr(made.component, "describe"):
         told["described"] = made.component.describe()
     told |= {fact: getattr(made.component, fact) for fact in CLASS_FACTS if hasattr(made.component, fact)}
-    if isinstance(made, config.ModelConfig):
+    if isinstance(made, ModelConfig):
         from harness.report import parameters
 
         told |= {"dataset": made.dataset, "start": made.start, "training": asdict(made.recipe)}
         told |= {"hardening": made.hardening}
         told["size"] = _or_fault(lambda: parameters.as_data(*_size(made, _tables(profile, path, settings), data)))
-    if isinstance(made, config.DefenseConfig):
+    if isinstance(made, DefenseConfig):
         told |= {"training": made.training}
     if kind == "datasets":
         told["facts"] = _or_fault(lambda: _told(made, data)._asdict())
@@ -146,7 +147,7 @@ def figures(
     return splits.draw(found, out)
 
 
-def _configured(kind: str, name: str, profile: str, path: str | None, settings: Sequence[str]) -> config.Configured:
+def _configured(kind: str, name: str, profile: str, path: str | None, settings: Sequence[str]) -> Configured:
     if kind not in KINDS:
         raise unknown("bench info", kind, KINDS)
     tables = _tables(profile, path, settings)
@@ -158,7 +159,7 @@ def _tables(profile: str, path: str | None, settings: Sequence[str]) -> layers.T
     return layers.with_settings(layers.profiled(layers.read(path), profile), settings)
 
 
-def _size(made: config.ModelConfig, tables: layers.Table, data: Sequence[str]) -> tuple[list[Group], str]:
+def _size(made: ModelConfig, tables: layers.Table, data: Sequence[str]) -> tuple[list[Group], str]:
     """Parameters by groups of layers, and what they are counted for. Raises BenchError where they cannot be told."""
     from harness.report import parameters
 
@@ -166,7 +167,7 @@ def _size(made: config.ModelConfig, tables: layers.Table, data: Sequence[str]) -
     return parameters.counted(made, dataset, data)
 
 
-def _sized(made: config.ModelConfig, tables: layers.Table, data: Sequence[str]) -> list[str]:
+def _sized(made: ModelConfig, tables: layers.Table, data: Sequence[str]) -> list[str]:
     from harness.report import parameters
 
     try:
@@ -175,7 +176,7 @@ def _sized(made: config.ModelConfig, tables: layers.Table, data: Sequence[str]) 
         return [f"parameters: {error}"]
 
 
-def _ensemble(made: config.AttackConfig, profile: str) -> str:
+def _ensemble(made: AttackConfig, profile: str) -> str:
     """What an ensemble consists of; each member has a description of its own."""
     rows = [("member", "component", "source")]
     rows += [(m.name, m.component_name, f"{m.distribution} {m.version}") for m in made.members]
@@ -244,7 +245,7 @@ def _changes(table: str, values: Mapping[str, Any]) -> str:
     return f"{table} = " + ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _facts(made: config.Configured, data: Sequence[str], artifacts: str) -> list[str]:
+def _facts(made: Configured, data: Sequence[str], artifacts: str) -> list[str]:
     """What a data set states, and what its splits are made of; in place of what cannot be told, why and what to do."""
     try:
         return [*_stated(_told(made, data)), "", *_splits(made, data, artifacts)]
@@ -252,7 +253,7 @@ def _facts(made: config.Configured, data: Sequence[str], artifacts: str) -> list
         return [f"data: {error}"]
 
 
-def _told(made: config.Configured, data: Sequence[str]) -> Facts:
+def _told(made: Configured, data: Sequence[str]) -> Facts:
     """What a data set states. Raises BenchError."""
     facts: Facts = registry.bind("datasets", made.component).facts(roots=locating.roots(data))
     return facts
@@ -272,7 +273,7 @@ def _stated(facts: Facts) -> list[str]:
     ]
 
 
-def _splits(made: config.Configured, data: Sequence[str], artifacts: str) -> list[str]:
+def _splits(made: Configured, data: Sequence[str], artifacts: str) -> list[str]:
     from harness.report import splits
 
     try:
@@ -282,7 +283,7 @@ def _splits(made: config.Configured, data: Sequence[str], artifacts: str) -> lis
     return splits.lines(found) if found else [f"data: {_not_at_hand(data)}"]
 
 
-def _contents(made: config.Configured, data: Sequence[str], artifacts: str) -> Mapping[str, Any]:
+def _contents(made: Configured, data: Sequence[str], artifacts: str) -> Mapping[str, Any]:
     from harness.report import splits
 
     found = splits.contents(made, data, artifacts)

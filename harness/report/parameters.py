@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import locating, registry
-from harness.config import Configured, ModelConfig
 from harness.errors import BenchError
 from harness.report.columns import columns
+from harness.request import Configured, ModelConfig
 from harness.types import CAPTIONING, CLASSIFICATION, Facts, Preparation
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import Any
 
 from harness.devices import cores
 from harness.estimate import needed
-from harness.plan import CellStep, TrainingStep
 from harness.progress import spell
 from harness.report.columns import columns
 from harness.run import Prospect, Summary
+from harness.steps import CellStep, TrainingStep
 from harness.types import Status
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from harness import layers
 from harness.coercion import coerce, fill
-from harness.config import Matrix
 from harness.errors import unknown
 from harness.report.captions import Published
 from harness.report.layout import Reference
+from harness.request import Matrix
 
 Figures = Mapping[str, Mapping[str, Mapping[str, float | Mapping[str, float]]]]
 

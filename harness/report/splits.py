@@ -12,10 +12,11 @@ from harness import composition, locating, registry
 from harness.artifacts import Artifacts
 from harness.captioning.wording import Wording
 from harness.composition import Composition, Splits
-from harness.config import Configured
 from harness.figures.library import library
-from harness.plan import DataStep, data_step
+from harness.plan import data_step
 from harness.report.columns import columns
+from harness.request import Configured
+from harness.steps import DataStep
 from harness.types import CAPTIONING
 
 if TYPE_CHECKING:

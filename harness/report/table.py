@@ -15,12 +15,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from io import StringIO
 from typing import Any
 
-from harness.config import Matrix
 from harness.errors import unknown
 from harness.report import captions
 from harness.report.against import Against, coordinate
 from harness.report.formats import latex, markdown, terminal
 from harness.report.layout import Reference, layout, published
+from harness.request import Matrix
 from harness.store.queries import Row, captioning_datasets, leaderboard
 from harness.store.reading import Reader
 
