@@ -213,7 +213,7 @@ def test_with_all_of_the_box_it_says_what_is_wanted_and_stops(learnt: nn.Module,
         assert isinstance(plain, Score)
         assert towards.value == pytest.approx(plain.value)
     last = attacked(True)
-    assert bool((last.forwards >= found.forwards).all())
+    assert bool((last.forwards + 1 >= found.forwards).all())  # without the look at the last image
 
 
 def replace_references(found: CaptionOutcome) -> CaptionOutcome:
