@@ -37,9 +37,10 @@ class Schedule:
             self.step += 1
             self._rise()
 
-    def after_epoch(self, accuracy: float) -> None:
+    def after_epoch(self, score: float) -> None:
+        """score: what rises while the training gets better."""
         if self.by_epoch and self.step == self.warm:
-            self.scheduler.step(accuracy)
+            self.scheduler.step(score)
 
     def state(self) -> dict[str, Any]:
         """JSON. LambdaLR keeps its functions out of it; they are made anew from the recipe."""

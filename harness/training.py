@@ -186,6 +186,9 @@ class _Learner:
             self.best = state_of(self.result)
         else:
             loop.since_best += 1
+        # Of sentences the number of the best epoch so far, for their scores may be zero in many that are better.
+        sentences = telemetry.validation_bleu4 is not None
+        self.schedule.after_epoch(float(loop.epoch - loop.since_best) if sentences else telemetry.score)
 
     def keep(self, path: Path) -> None:
         """Writes the checkpoint."""
@@ -268,11 +271,7 @@ def _epoch(training: Training, learner: _Learner) -> Epoch:
     judged = training.lessons.judge(learner.judged)
     check_finite(judged.loss)
     lr = float(learner.optimizer.param_groups[0]["lr"])
-    telemetry = Epoch(
-        epoch + 1, total / seen, right / seen, judged.loss, judged.accuracy, lr, seen / seconds, judged.bleu4
-    )
-    learner.schedule.after_epoch(telemetry.score)
-    return telemetry
+    return Epoch(epoch + 1, total / seen, right / seen, judged.loss, judged.accuracy, lr, seen / seconds, judged.bleu4)
 
 
 def _advice(training: Training, epoch: int, reason: str) -> str:

@@ -71,3 +71,19 @@ def test_a_higher_bleu_counts_before_any_loss(tmp_path: Path) -> None:
     other, _ = trained(tmp_path / "other", [(1.0, 0.2), (5.0, 0.3)])
     plain, _ = trained(tmp_path / "plain", [(1.0, 0.9), (1.0, 0.0)])
     assert bits(one, []) == bits(plain, []) != bits(other, [])
+
+
+def test_the_rate_does_not_fall_while_the_loss_does(tmp_path: Path) -> None:
+    rates: list[float] = []
+    falling = [(5.0 - n / 4, 0.0) for n in range(5)]
+    still = [(4.0, 0.0)] * 5
+    for name, found in (("falling", falling), ("still", still)):
+        judged = iter([Judgement(loss, 0.5, score) for loss, score in found])
+        data = digits()
+        parts = first(data.splits["train"], 160), first(data.splits["validation"], 60)
+        lessons = Scored(*parts, plain_objective, seed=3, batch_size=60, found=judged)
+        recipe = replace(RECIPE, epochs=5, schedule="plateau", warmup=0.0)
+        module = small(0, channels=1, classes=10)
+        _, history = train(Training(module, recipe, lessons, seed=3, checkpoint=tmp_path / name))
+        rates.append(history[-1]["lr"])
+    assert rates == [RECIPE.lr, RECIPE.lr * RECIPE.plateau_factor]

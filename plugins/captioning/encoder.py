@@ -64,7 +64,7 @@ class Encoder(PixelEncoder):
 
 
 def small(channels: int, side: int, width: float = 1.0) -> nn.Module:
-    """Stages of two convolutions that halve images of ``side`` pixels down to 8 or less, at least two of them.
+    """Stages of two convolutions, 3 x 3 and 2 x 2, that halve images of ``side`` pixels down to 8 or less; at least two.
 
     256 features times ``width`` where there are four stages or more: 7 x 7 locations of 224 pixels, 8 x 8 of 32.
     """
@@ -79,7 +79,9 @@ def small(channels: int, side: int, width: float = 1.0) -> nn.Module:
 
 
 def _convolution(into: int, out: int, stride: int) -> list[nn.Module]:
-    return [nn.Conv2d(into, out, 3, stride, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+    # What halves sees each pixel once: a location then sees no more around it than it must.
+    kernel, padding = (2, 0) if stride == 2 else (3, 1)
+    return [nn.Conv2d(into, out, kernel, stride, padding=padding, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
 
 
 def without_head(module: Normalised, name: str) -> Normalised:
