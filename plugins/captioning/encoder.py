@@ -64,7 +64,7 @@ class Encoder(PixelEncoder):
 
 
 def small(channels: int, side: int, width: float = 1.0) -> nn.Module:
-    """Stages of two convolutions, 3 x 3 and 2 x 2, that halve images of ``side`` pixels down to 8 or less; at least two.
+    """Stages of two convolutions, 3 x 3 and 2 x 2, which halve images of ``side`` pixels to 8 or less, two at least.
 
     256 features times ``width`` where there are four stages or more: 7 x 7 locations of 224 pixels, 8 x 8 of 32.
     """
