@@ -71,7 +71,8 @@ WHY = """
   pixel.
 * foolbox and adv-lib search the constant of CW for each sample, torchattacks has one for all: its images are larger
   or miss.
-* foolbox's FMN gives these images whatever its number of steps, 50 or 1000, called directly too.
+* foolbox 3.3.4 never projects in L2 (`L2FMNAttack.project` divides the norms by themselves), so that its FMN gives
+  these images whatever its number of steps, 50 or 1000, called directly too.
 * AutoAttack's Square does not shorten its schedule to the queries it gets, the others do: with {QUERIES} of the 5000
   that it is made for its squares stay large.
 * Where passes differ much, one implementation stops a sample that has fallen and another goes on, or a library asks

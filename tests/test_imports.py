@@ -88,7 +88,7 @@ def imported_by(module: str, imports: Sequence[Import] = AT_RUN_TIME) -> set[str
 
 
 def test_the_imports_are_seen() -> None:
-    assert Import("harness.plan", "harness.config", "at once") in IMPORTS
+    assert Import("harness.plan", "harness.steps", "at once") in IMPORTS
     assert Import("harness.plan", "harness.registry", "at once") in IMPORTS  # `from harness import registry`
     assert Import("cli", "harness.run", "in a function") in IMPORTS
     assert Import("harness.types", "harness.randomness", "never") in IMPORTS
@@ -100,7 +100,7 @@ def test_the_imports_are_seen() -> None:
 FOUNDATION = {"harness.errors", "harness.types"}
 FIRST = FOUNDATION | {
     f"harness.{name}"
-    for name in ("hookspecs", "coercion", "keys", "recipe", "layers", "settings", "config", "registry", "single_file")
+    for name in ("hookspecs", "coercion", "keys", "recipe", "layers", "settings", "request", "registry", "single_file")
 }
 ALLOWED = {
     "harness.errors": set[str](),
@@ -113,9 +113,11 @@ ALLOWED = {
     "harness.registry": FOUNDATION | {"harness.hookspecs", "harness.single_file"},
     "harness.layers": FOUNDATION | {"harness.registry"},
     "harness.settings": FOUNDATION | {"harness.coercion", "harness.layers"},
+    "harness.request": FOUNDATION | {"harness.recipe", "harness.settings"},
     "harness.config": FIRST,
-    "harness.plan": FIRST | {"harness.locating"},
-    "harness.estimate": FIRST | {"harness.plan"},
+    "harness.steps": FOUNDATION | {"harness.recipe", "harness.request"},
+    "harness.plan": FIRST | {"harness.locating", "harness.steps"},
+    "harness.estimate": FIRST | {"harness.steps"},
 }
 
 
@@ -148,7 +150,7 @@ STEPS = (
 
 def test_steps_do_not_know_the_plan_nor_what_runs_them() -> None:
     steps = [f"harness.{name}" for name in STEPS]
-    above = {"harness.plan", "harness.run", "harness.estimate", "harness.config", "cli"}
+    above = {f"harness.{name}" for name in ("steps", "plan", "run", "estimate", "request", "config")} | {"cli"}
     for module in steps:
         assert not imported_by(module) & above, module
 
