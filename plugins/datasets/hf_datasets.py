@@ -6,14 +6,14 @@ import importlib.util
 import io
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BenchError, unknown
-from harness.hookspecs import NOT_IN_KEY, hookimpl
+from harness.hookspecs import hookimpl
 from harness.types import Facts, Split
-from plugins.datasets.sharing import SPLITS, Shares, check_shares
+from plugins.datasets.sharing import SPLITS, OwnImages, check_shares
 from plugins.datasets.squares import square, stacked
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ IMAGES, LABELS = ("image", "img", "pixels"), ("label", "labels", "class", "fine_
 
 
 @dataclass(frozen=True)
-class HFDatasets:
+class HFDatasets(OwnImages):
     """A data set of images and labels of the library datasets (Lhoest et al., 2021), as square images (3, size, size).
 
     path: a folder that save_to_disk wrote; a .parquet or .arrow file, or a folder of such files, whose names tell their
@@ -40,25 +40,14 @@ class HFDatasets:
     what `bench info` says of them.
     """
 
-    path: str = field(default="", metadata=NOT_IN_KEY)
     size: int = 64
     image_column: str = ""
     label_column: str = ""
-    validation: float = 0.1
-    test: float = 0.2
-    stratified: bool = True
-    split_seed: int = 0
-    licence: str = field(default="not stated", metadata=NOT_IN_KEY)
-    citation: str = field(default="not stated", metadata=NOT_IN_KEY)
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise BenchError(f"hf_datasets: size={self.size!r}; at least 1 pixel is needed")
-        check_shares(FOLDER, self._shares)
-
-    @property
-    def _shares(self) -> Shares:
-        return Shares(self.validation, self.test, self.stratified, self.split_seed)
+        check_shares(FOLDER, self.shares)
 
     @hookimpl
     def facts(self, roots: Sequence[Path]) -> Facts:
@@ -69,7 +58,7 @@ class HFDatasets:
         return Facts(
             shape=(3, self.size, self.size),
             classes=self._classes(parts),
-            sizes=self._shares.sizes({split: len(part) for split, part in parts.items()}),
+            sizes=self.shares.sizes({split: len(part) for split, part in parts.items()}),
             licence=self.licence,
             citation=self.citation,
             source=f"https://huggingface.co/datasets/{self.path}" if self._on_hub else str(place),
@@ -105,7 +94,7 @@ class HFDatasets:
                 ids = np.arange(first, first + len(part), dtype=np.int64)
                 splits[split] = Split(self._pixels(part), labels, ids)
                 first += len(part)
-        return self._shares.held_out(splits)
+        return self.shares.held_out(splits)
 
     # --- where it lies
 

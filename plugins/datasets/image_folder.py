@@ -8,15 +8,15 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness import splitting
 from harness.errors import BenchError, unknown
-from harness.hookspecs import NOT_IN_KEY, hookimpl
+from harness.hookspecs import hookimpl
 from harness.types import Facts, Split
-from plugins.datasets.sharing import SPLITS, Shares, check_shares
+from plugins.datasets.sharing import SPLITS, OwnImages, check_shares
 from plugins.datasets.squares import square, stacked
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ImageFolder:
+class ImageFolder(OwnImages):
     """Your own images, as square images (3, size, size), from the folder ``path``, laid out in one of three ways.
 
     * ``train/CLASS/...``, ``test/CLASS/...`` and ``validation/CLASS/...`` (or ``val``; where there is none it is held
@@ -54,21 +54,14 @@ class ImageFolder:
     few change sides then. licence, citation: what `bench info` says of them.
     """
 
-    path: str = field(default="", metadata=NOT_IN_KEY)
     size: int = 64
     splits: str = ""
     groups: str = ""
-    validation: float = 0.1
-    test: float = 0.2
-    stratified: bool = True
-    split_seed: int = 0
-    licence: str = field(default="not stated", metadata=NOT_IN_KEY)
-    citation: str = field(default="not stated", metadata=NOT_IN_KEY)
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise BenchError(f"image_folder: size={self.size!r}; at least 1 pixel is needed")
-        check_shares("image_folder", Shares(self.validation, self.test, self.stratified, self.split_seed))
+        check_shares("image_folder", self.shares)
 
     @hookimpl
     def facts(self) -> Facts:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 from harness.errors import BenchError
-from harness.hookspecs import NOT_IN_KEY, hookimpl
+from harness.hookspecs import hookimpl
 from harness.types import Facts, Split
-from plugins.datasets.sharing import SPLITS, Shares, check_shares
+from plugins.datasets.sharing import SPLITS, OwnImages, check_shares
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ class Kept(NamedTuple):
 
 
 @dataclass(frozen=True)
-class NumpyArrays:
+class NumpyArrays(OwnImages):
     """Arrays of images and labels: one .npz file, or a folder of .npy files, called x_train, y_train, x_test, y_test.
 
     Where there is no x_validation (or x_val), validation is held out of train; where there is nothing but x and y, test
@@ -43,22 +43,11 @@ class NumpyArrays:
     seed of that. licence, citation: what `bench info` says of them.
     """
 
-    path: str = field(default="", metadata=NOT_IN_KEY)
     layout: Literal["auto", "NCHW", "NHWC"] = "auto"
     classes: tuple[str, ...] = ()
-    validation: float = 0.1
-    test: float = 0.2
-    stratified: bool = True
-    split_seed: int = 0
-    licence: str = field(default="not stated", metadata=NOT_IN_KEY)
-    citation: str = field(default="not stated", metadata=NOT_IN_KEY)
 
     def __post_init__(self) -> None:
-        check_shares("numpy", self._shares)
-
-    @property
-    def _shares(self) -> Shares:
-        return Shares(self.validation, self.test, self.stratified, self.split_seed)
+        check_shares("numpy", self.shares)
 
     @hookimpl
     def facts(self) -> Facts:
@@ -66,7 +55,7 @@ class NumpyArrays:
         images = kept["x_train"]
         layout = self._layout(images.shape)
         labels = {split: self._labels(kept, split) for split in SPLITS if f"y_{split}" in kept}
-        sizes = self._shares.sizes({split: len(found) for split, found in labels.items()})
+        sizes = self.shares.sizes({split: len(found) for split, found in labels.items()})
         return Facts(
             shape=_chw(images.shape, layout),
             classes=self._classes(labels),
@@ -102,7 +91,7 @@ class NumpyArrays:
             ids = np.arange(first, first + len(labels), dtype=np.int64)
             parts[split] = Split(self._images(kept, split), labels, ids)
             first += len(labels)
-        return self._shares.held_out(parts)
+        return self.shares.held_out(parts)
 
     # --- what lies where
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from harness import splitting
 from harness.errors import BenchError
+from harness.hookspecs import NOT_IN_KEY
 from harness.types import Split
 
 SPLITS = ("train", "validation", "test")
@@ -39,6 +41,23 @@ class Shares(NamedTuple):
             halves = splitting.held_out(train.labels, count, self.seed, stratified=self.stratified)
             found["train"], found[name] = (splitting.take(train, index) for index in halves)
         return {split: found[split] for split in SPLITS}
+
+
+@dataclass(frozen=True)
+class OwnImages:
+    """A base of data sets of somebody's own images: where they lie, what is held out, what is said of their rights."""
+
+    path: str = field(default="", metadata=NOT_IN_KEY)
+    validation: float = 0.1
+    test: float = 0.2
+    stratified: bool = True
+    split_seed: int = 0
+    licence: str = field(default="not stated", metadata=NOT_IN_KEY)
+    citation: str = field(default="not stated", metadata=NOT_IN_KEY)
+
+    @property
+    def shares(self) -> Shares:
+        return Shares(self.validation, self.test, self.stratified, self.split_seed)
 
 
 def check_shares(component: str, shares: Shares) -> None:
