@@ -20,11 +20,11 @@ from benchmarks.peers import PACKAGES, quiet
 from benchmarks.timing import machine
 from harness import training
 from harness.assault import Assault
+from harness.boundary import bind
 from harness.data import Data, Samples, on_device
 from harness.judging import Trial, judge
 from harness.lessons import ClassLessons, plain_objective
 from harness.recipe import Recipe
-from harness.registry import bind
 from harness.types import Outcome, Threat
 from plugins.attacks.apgd_ce import APGDCE
 from plugins.attacks.fgsm import FGSM

@@ -21,7 +21,7 @@ from torch import nn
 from benchmarks.peers import quiet
 from benchmarks.subjects import cifar100_coarse
 from benchmarks.timing import Runs, machine, ratio
-from harness import registry
+from harness import boundary
 from harness.data import Data
 from harness.lessons import ClassLessons
 from harness.recipe import Recipe
@@ -57,7 +57,7 @@ def main() -> None:
 
 def ours(module: nn.Module, data: Data, n: int) -> float:
     """Seconds of the epoch alone."""
-    hooks = registry.bind("defenses", PGDAdversarialTraining(eps=EPS, steps=STEPS))
+    hooks = boundary.bind("defenses", PGDAdversarialTraining(eps=EPS, steps=STEPS))
     recipe = Recipe(epochs=1, batch_size=BATCH, lr=LR, samples_per_epoch=n)
     with tempfile.TemporaryDirectory() as folder:
         training = Training(

@@ -54,7 +54,7 @@ def commands() -> str:
 
 def components() -> str:
     """Every built-in component: what it is, its parameters with types and defaults."""
-    from harness import registry
+    from harness import boundary, registry
     from harness.types import KINDS
 
     parts = [
@@ -66,7 +66,7 @@ def components() -> str:
         parts.append(f"## {kind.capitalize()}\n")
         for name in registry.names(kind):
             if registry.find(kind, name).built_in:
-                parts += described(name, registry.load(kind, name))
+                parts += described(name, boundary.load(kind, name))
     return "\n".join(parts)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from harness import registry
+from harness import boundary
 from harness.errors import BenchError
 from harness.types import Reason, Threat
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,12 @@ class Assault:
     inside_suffices: bool = False
 
     @cached_property
-    def hooks(self) -> Any:
-        return registry.bind("attacks", self.component)
+    def hooks(self) -> boundary.Hooks:
+        return boundary.bind("attacks", self.component)
 
     @property
     def by_step(self) -> bool:
-        return not registry.offers(self.hooks, "perturb")
+        return not self.hooks.offers("perturb")
 
     @property
     def by_gradient(self) -> bool:
@@ -56,7 +57,7 @@ class Assault:
     @property
     def needs_clean(self) -> bool:
         """Whether it starts from the logits of the images as they are."""
-        return self.by_step and registry.takes(self.hooks, "start", "clean")
+        return self.by_step and self.hooks.takes("start", "clean")
 
     @property
     def reach(self) -> Threat | None:
@@ -76,17 +77,9 @@ class Log:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def check_proposal(x_adv: Any, x: Tensor, name: str) -> Tensor:
-    """Refuses what is not a batch of images like ``x``. Raises BenchError: the cell then fails with this reason."""
-    if not isinstance(x_adv, Tensor):
-        raise BenchError(
-            f"attack {name}: returned {type(x_adv).__name__}; a tensor of shape {tuple(x.shape)} is needed"
-        )
-    if x_adv.shape != x.shape:
-        raise BenchError(f"attack {name}: returned shape {tuple(x_adv.shape)}; {tuple(x.shape)} is needed")
-    if x_adv.dtype != x.dtype:
-        raise BenchError(f"attack {name}: returned dtype {x_adv.dtype}; {x.dtype} is needed")
+def check_finite(x_adv: Tensor, name: str) -> Tensor:
+    """Refuses images (N, C, H, W) that are no numbers. Raises BenchError: the cell then fails with this reason."""
     bad = int((~x_adv.isfinite()).flatten(1).any(1).sum())
     if bad:
-        raise BenchError(f"nan: attack {name}: {bad} of {len(x)} adversarial images hold NaN or Inf")
-    return x_adv.detach().to(x.device)
+        raise BenchError(f"nan: attack {name}: {bad} of {len(x_adv)} adversarial images hold NaN or Inf")
+    return x_adv

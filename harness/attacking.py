@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.assault import Assault, Log, check_proposal
+from harness.assault import Assault, Log, check_finite
 from harness.engine import Engine
 from harness.folding import Folded, folded
 from harness.looking import BudgetSpent, Counted, Look
@@ -77,7 +77,7 @@ def _perturbed(module: nn.Module, assault: Assault, fresh: Fresh) -> Finished:
     random = SampleRandom(assault.seed, batch.ids)
     try:
         x_adv = assault.hooks.perturb(problem=problem, batch=given, threat=threat, random=random)
-        x_adv = check_proposal(x_adv, batch.x, assault.name)
+        x_adv = check_finite(x_adv, assault.name).detach().to(batch.x.device)
     except BudgetSpent:
         x_adv = counted.best
     cost = torch.cat([counted.cost, counted.cost.new_zeros(len(batch.y), 1)], dim=1)

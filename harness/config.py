@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Literal, get_args
 
-from harness import registry
+from harness import boundary, registry
 from harness.coercion import coerce, fill, signature
 from harness.errors import BenchError, unknown
 from harness.layers import REST, Table, check, entry, inline, merge, profiled, read, toml_value, with_settings
@@ -44,7 +44,7 @@ def configure(tables: Table, kind: str, name: str) -> Configured:
     extra, maker = _harness_keys(kind, table, where)
     common = (kind, name, component_name, found.distribution, found.version)
     try:
-        component_class = registry.load(kind, component_name)
+        component_class = boundary.load(kind, component_name)
         component_fields = signature(component_class)
         clash = set(component_fields) & set(_HARNESS_KEYS.get(kind, ()))
         if clash:
@@ -54,7 +54,7 @@ def configure(tables: Table, kind: str, name: str) -> Configured:
     _name_first_field(kind, name, table, component_fields)
     component = fill(component_class, table, where, also=_HARNESS_KEYS.get(kind, ()))
     try:
-        registry.bind(kind, component)
+        boundary.bind(kind, component)
     except BenchError as error:
         return maker(*common, None, dict(table), fault=str(error), **extra)
     if kind == "models" and getattr(component, "weights", None):
@@ -236,7 +236,7 @@ def _with_weights(tables: Table, matrix: Matrix, weights: str, settings: Sequenc
         raise BenchError(f"--weights: got {len(matrix.models)} models; name the one they are of by --models NAME")
     name = matrix.models[0]
     component = entry(tables, "models", name)["component"]
-    if "weights" not in signature(registry.load("models", component)):
+    if "weights" not in signature(boundary.load("models", component)):
         raise BenchError(f"--weights {weights}: {component}, the component of {name}, takes no file of weights")
     given = {"models": {name: {"weights": weights, "training": {"epochs": 0}}}}
     return with_settings(merge(tables, given), settings)

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness import registry
-from harness.assault import Assault, check_proposal
+from harness.assault import Assault, check_finite
 from harness.beside import Beside, Row, together
-from harness.errors import BenchError
+from harness.errors import BrokenPlugin
 from harness.forecast import Forecast
 from harness.looking import Look, task_loss
 from harness.randomness import SampleRandom
@@ -53,12 +51,12 @@ class Engine:
         hooks = assault.hooks
         self.assault, self._hooks, self._steps = assault, hooks, int(assault.component.steps)
         rounds = int(assault.component.restarts)
-        if classes is not None and registry.offers(hooks, "rounds"):
-            rounds = int(hooks.rounds(classes=classes))
+        if classes is not None and hooks.offers("rounds"):
+            rounds = hooks.rounds(classes=classes)
         self._classes, self._rounds = classes, rounds
         self._spent = torch.zeros(0, 3, dtype=torch.int64)  # forwards, backwards, zero gradients, by place
         self._beside = Beside(rounds)
-        loss = self._own_loss if registry.offers(hooks, "loss") else task_loss
+        loss = self._own_loss if hooks.offers("loss") else task_loss
         self.look = look(module, batch_size, loss, assault.draws, assault.precision)
         # Who is looked at with a gradient, who by a step that needs none, who without one because it is the last look
         # or is probably won, and who was then found to stand and now needs a gradient.
@@ -146,22 +144,14 @@ class Engine:
     def _random(self, group: Standing, step: Tensor) -> SampleRandom:
         return SampleRandom(self.assault.seed, group.batch.ids).at(group.restart, step)
 
-    def _check_state(self, state: Any, group: Standing) -> None:
+    def _check_state(self, state: State, group: Standing) -> None:
         name = self.assault.name
-        if not isinstance(state, dict) or "x_adv" not in state:
-            raise BenchError(f"attack {name}: gave {type(state).__name__} for a state; a dict with x_adv is needed")
-        for key, value in state.items():
-            if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != len(group):
-                raise BenchError(
-                    f"attack {name}: state[{key!r}] does not have a row for each of {len(group)} samples; a tensor of "
-                    "first dimension N is needed"
-                )
         if group.state and state.keys() != group.state.keys():
-            raise BenchError(
+            raise BrokenPlugin(
                 f"attack {name}: the state has {', '.join(sorted(state))}, before it had "
                 f"{', '.join(sorted(group.state))}; the same entries from start on are needed"
             )
-        check_proposal(state["x_adv"], group.batch.x, name)
+        check_finite(state["x_adv"], name)
 
     def _put(self, group: Standing | None) -> None:
         """Into the pool for the next look: without a gradient after the last step, and where it is likely won."""
@@ -169,7 +159,7 @@ class Engine:
             return
         last, rest = group.split(group.iteration >= self._steps)
         self._unsure.put(last)
-        if rest is not None and registry.offers(self._hooks, "needs_gradient"):
+        if rest is not None and self._hooks.offers("needs_gradient"):
             rest, blind = rest.split(self._hooks.needs_gradient(iteration=rest.iteration))
             self._blind.put(blind)
         if rest is not None:

@@ -10,6 +10,10 @@ class BenchError(Exception):
     """One line for the user: who complains, what was got, what is allowed, what to do. Exit code 2."""
 
 
+class BrokenPlugin(BenchError):
+    """A plugin is not what the boundary asks for. Its own cells fail with this line; a run goes on beside them."""
+
+
 def unknown(what: str, got: str, allowed: Iterable[str]) -> BenchError:
     """The error for a name that does not exist, with the nearest names that do."""
     names = sorted(allowed)

@@ -14,9 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness import keys, locating, registry
+from harness import boundary, keys, locating, registry
 from harness.coercion import fill
-from harness.errors import BenchError
+from harness.errors import BenchError, BrokenPlugin
 from harness.keys import key_of
 from harness.layers import merge
 from harness.recipe import Recipe
@@ -86,8 +86,8 @@ class _Planner:
     def harden(self, name: str, defense_name: str, seed: int) -> HardenStep:
         fit = self.fit(name, seed)
         defense = self.request.defenses[defense_name]
-        hooks = registry.bind("defenses", defense.component) if not defense.fault else None
-        trains = hooks is not None and registry.offers(hooks, "objective")
+        hooks = boundary.bind("defenses", defense.component) if not defense.fault else None
+        trains = hooks is not None and hooks.offers("objective")
         table = merge(merge(dict(fit.model.training), dict(defense.training)), dict(fit.model.hardening))
         recipe = fill(Recipe, table, f"training of {name} under {defense_name}") if trains else Recipe(epochs=0)
         document = {
@@ -98,9 +98,14 @@ class _Planner:
         }
         if trains:
             document |= self._domain
-        cost = (hooks.passes() or 1.0) if trains and hooks else 0.0
-        passes = cost * recipe.epochs * _epoch_samples(recipe, fit.data)
         fault = fit.fault or defense.fault
+        cost = 1.0 if trains else 0.0
+        if trains and hooks and hooks.offers("passes"):
+            try:
+                cost = hooks.passes()
+            except BrokenPlugin as error:
+                fault = fault or str(error)
+        passes = cost * recipe.epochs * _epoch_samples(recipe, fit.data)
         return HardenStep(key_of(document), document, fit, defense, recipe, seed, passes, trains, fault)
 
     def cells(self, model: str, defense: str, seed: int) -> list[CellStep]:
@@ -257,7 +262,14 @@ def data_step(config: Configured, roots: Sequence[Path], *, download: bool) -> D
     document = {k: v for k, v in _document("data", config).items() if k not in ("torch", "precision")}
     if config.fault:
         return DataStep(key_of(document), document, config, fault=config.fault)
-    hooks = registry.bind("datasets", config.component)
+    try:
+        return _located(config, document, roots, download=download)
+    except BrokenPlugin as error:
+        return DataStep(key_of(document), document, config, fault=str(error))
+
+
+def _located(config: Configured, document: dict[str, Any], roots: Sequence[Path], *, download: bool) -> DataStep:
+    hooks = boundary.bind("datasets", config.component)
     files = hooks.locate(roots=roots)
     if files is None and download:
         hooks.download(root=roots[-1])
@@ -279,8 +291,11 @@ def _sources(model: ModelConfig) -> tuple[list[Path], str]:
     """Files that decide the weights, and the fault of a broken plugin. Raises BenchError for a missing file."""
     if model.fault:
         return [], model.fault
-    hooks = registry.bind("models", model.component)
-    found = list(hooks.sources() or []) if registry.offers(hooks, "sources") else []
+    hooks = boundary.bind("models", model.component)
+    try:
+        found = list(hooks.sources()) if hooks.offers("sources") else []
+    except BrokenPlugin as error:
+        return [], str(error)
     if weights := getattr(model.component, "weights", ""):
         path = Path(weights)
         if not path.is_file():

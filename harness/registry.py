@@ -1,11 +1,11 @@
-"""Finding components: names without importing anything, and one import for the one that is asked for."""
+"""Finding components: names without importing any, and one import for the one that is asked for."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from harness.types import KINDS
 
 BUILT_IN = "adversarial-bench"
 _plugged: dict[str, tuple[Path, ...]] = {}
+_origins: dict[type, Found] = {}
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Found:
     @property
     def built_in(self) -> bool:
         return self.distribution == BUILT_IN
+
+    @property
+    def title(self) -> str:
+        """Name, kind, and where it is from, as messages have it."""
+        return f"plugin {self.name!r} ({self.kind}, from {self.distribution} {self.version})"
 
 
 def plug(origin: str, paths: Sequence[str | Path]) -> None:
@@ -109,109 +115,14 @@ def find(kind: str, name: str) -> Found:
     return discover()[kind, name][0]
 
 
-def load(kind: str, name: str) -> type[Any]:
-    """The component's class: exactly one plugin module is imported. Raises BenchError for a broken plugin."""
-    found = find(kind, name)
-    try:
-        component = found.entry_point.load()
-    except Exception as error:
-        raise BenchError(
-            f"plugin {name!r} ({kind}, from {found.distribution} {found.version}) cannot be imported: "
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        ) from error
-    check(found, component)
+def imported(found: Found) -> Any:
+    """What an announcement names: exactly one plugin module is imported. Raises whatever that raises."""
+    component = found.entry_point.load()
+    if inspect.isclass(component):
+        _origins[component] = found
     return component
 
 
-def bind(kind: str, component: object) -> Any:
-    """The component's hooks, checked by pluggy against ``hookspecs``: call them by name and keyword.
-
-    Raises BenchError naming the hook for one that is misspelt, takes an unknown argument, or is missing.
-    """
-    import pluggy
-
-    from harness import hookspecs
-
-    manager = pluggy.PluginManager("bench")
-    manager.add_hookspecs(hookspecs.SPECS[kind])
-    try:
-        manager.register(component, name=type(component).__name__)
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        reason = _misfit(kind, component) or " ".join(str(error).split())
-        raise BenchError(f"plugin {type(component).__name__} ({kind}) breaks the boundary: {reason}") from error
-    missing = _missing(kind, manager.hook)
-    if missing:
-        unmarked = [name for name in vars(hookspecs.SPECS[kind]) if callable(vars(type(component)).get(name))]
-        unmarked = [name for name in unmarked if not name.startswith("_") and not offers(manager.hook, name)]
-        hint = f"; its {unmarked[0]} is not marked @hookimpl" if unmarked else ""
-        raise BenchError(f"plugin {type(component).__name__} ({kind}) breaks the boundary: {missing}{hint}")
-    return manager.hook
-
-
-def _missing(kind: str, hooks: Any) -> str:
-    """What a component would have to give beside what it gives; empty where that is enough."""
-    from harness.hookspecs import NEEDED
-
-    ways = NEEDED[kind]
-    whole = [way for way in ways if all(offers(hooks, name) for name in way)]
-    if len(whole) > 1:
-        return f"gives both {' and '.join(' with '.join(way) for way in whole)}; one of them is needed"
-    lacking = [", ".join(expected(kind, name) for name in way if not offers(hooks, name)) for way in ways]
-    return "" if whole else f"lacks {'; or else '.join(lacking)}"
-
-
-def _misfit(kind: str, component: object) -> str:
-    """Which marked method pluggy refuses, with what is found and what is expected; empty where none is seen."""
-    from harness.hookspecs import SPECS
-
-    known = [name for name in vars(SPECS[kind]) if not name.startswith("_")]
-    for name, method in inspect.getmembers(type(component), lambda part: hasattr(part, "bench_impl")):
-        if name not in known:
-            return f"found {written(method)}; {unknown('hook', name, known)}"
-        allowed = inspect.signature(getattr(SPECS[kind], name)).parameters
-        wrong = [argument for argument in inspect.signature(method).parameters if argument not in allowed]
-        if wrong:
-            return f"found {written(method)}, where {wrong[0]!r} is unknown; expected {expected(kind, name)}, or less"
-    return ""
-
-
-def expected(kind: str, hook: str) -> str:
-    """A hook as a plugin may write it at most: ``perturb(self, problem, batch, threat, random)``."""
-    from harness.hookspecs import SPECS
-
-    return written(getattr(SPECS[kind], hook))
-
-
-def written(method: Any) -> str:
-    """A method's name and the names of its arguments."""
-    return f"{method.__name__}({', '.join(inspect.signature(method).parameters)})"
-
-
-def offers(hooks: Any, name: str) -> bool:
-    """Whether a bound component gives this hook."""
-    return bool(getattr(hooks, name).get_hookimpls())
-
-
-def takes(hooks: Any, name: str, argument: str) -> bool:
-    """Whether a bound component's hook asks for this argument."""
-    return any(argument in impl.argnames for impl in getattr(hooks, name).get_hookimpls())
-
-
-def check(found: Found, component: object) -> None:
-    """Raises BenchError for what is no frozen dataclass, is of another boundary, or is an attack without norms."""
-    where = f"plugin {found.name!r} ({found.kind}, from {found.distribution})"
-    if not (inspect.isclass(component) and is_dataclass(component)):
-        raise BenchError(f"{where}: {found.entry_point.value} is {component!r}; a frozen dataclass is needed")
-    if not component.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        raise BenchError(f"{where}: the dataclass must be frozen, for its fields are part of the content key")
-    from harness.hookspecs import OLDEST, VERSION
-
-    made_for = getattr(component, "boundary", VERSION)
-    if made_for not in range(OLDEST, VERSION + 1):
-        raise BenchError(
-            f"{where}: is made for version {made_for} of the boundary, this harness has {VERSION} and knows those from "
-            f"{OLDEST} on; install the harness that it was made for, or a version of it made for this one"
-        )
-    if found.kind == "attacks" and not isinstance(getattr(component, "norms", None), tuple | property):
-        raise BenchError(f"{where}: norms is missing; a tuple of the norms supported is needed, empty for none")
+def origin(component: type) -> Found | None:
+    """The announcement that a class was imported for; None for one that was handed over by code."""
+    return _origins.get(component)

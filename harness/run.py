@@ -10,13 +10,12 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness import config, devices, locating, plan, provenance
 from harness.artifacts import Artifacts
-from harness.errors import BenchError
 from harness.estimate import Estimate, needed
 from harness.layers import Table
 from harness.progress import Reporter
@@ -25,7 +24,7 @@ from harness.steps import CellStep, Plan, TrainingStep
 from harness.store.queries import cell_states, rates
 from harness.store.reading import open_if_any
 from harness.store.records import CellLabel, CellState, RunRecord, RunStatus
-from harness.types import CLASSIFICATION, Status
+from harness.types import Status
 
 if TYPE_CHECKING:
     from harness.store.store import Store
@@ -55,19 +54,23 @@ class Prospect:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended: cells by status, how many of them were there already, seconds of wall time."""
+    """How a run ended: cells by status, how many of them were there already, seconds of wall time.
+
+    unmeasured: scores of finished cells whose metric failed.
+    """
 
     run_id: str
     counts: Mapping[Status, int]
     cached: int
     seconds: float
     interrupted: bool = False
+    unmeasured: int = 0
 
     @property
     def exit_code(self) -> int:
         if self.interrupted:
             return 130
-        return 1 if self.counts.get(Status.FAILED) else 0
+        return 1 if self.counts.get(Status.FAILED) or self.unmeasured else 0
 
 
 def prospect(
@@ -95,52 +98,38 @@ def execute(found: Prospect, places: Places, command: str, reporter: Reporter, *
 
     began = time.monotonic()
     if found.todo:
-        preflight(found)  # first, so that what is refused leaves nothing behind
+        found = _rehearsed(found)  # first, so that what is refused leaves nothing behind
     artifacts = Artifacts(Path(places.artifacts))
     with open_store(places.store) as store:
         store.reap()
         record = _run_record(found, command)
         store.begin_run(record)
         store.label_cells(record.id, _labels(found.plan))
-        ended, interrupted = _run_cells(found, store, artifacts, record.id, reporter, fresh=fresh)
+        ended, interrupted, unmeasured = _run_cells(found, store, artifacts, record.id, reporter, fresh=fresh)
         counts = Counter(ended.get(cell.key) or found.states[cell.key].status for cell in found.plan.cells)
-        status = RunStatus.INTERRUPTED if interrupted else RunStatus.FAILED if counts[Status.FAILED] else RunStatus.OK
+        failed = counts[Status.FAILED] or unmeasured
+        status = RunStatus.INTERRUPTED if interrupted else RunStatus.FAILED if failed else RunStatus.OK
         store.finish_run(record.id, status)
     cached = sum(cell.key not in ended for cell in found.plan.cells)
-    return Summary(record.id, counts, cached, time.monotonic() - began, interrupted)
+    return Summary(record.id, counts, cached, time.monotonic() - began, interrupted, unmeasured)
 
 
-def preflight(found: Prospect) -> None:
-    """Builds each model that is still to be trained, so that weights that do not fit are told before any training."""
-    from harness.executors.local import build_module
+def _rehearsed(found: Prospect) -> Prospect:
+    """With the faults of plugins that do not give what they are to give. Raises BenchError for weights that misfit."""
+    from harness import rehearsal
 
-    fits, _, _ = needed(found.todo, found.finished)
-    for fit in fits:
-        # A captioner is built for the words of its captions, which are not read before the run.
-        if fit.data.facts and fit.data.facts.task == CLASSIFICATION and not fit.fault:
-            channels = fit.data.facts.shape[0]
-            with contextlib.suppress(_NotForTheUser):
-                _only_bench_errors(build_module, fit, [0.0] * channels, [1.0] * channels)
-
-
-class _NotForTheUser(Exception):
-    """A bug in a plugin: it becomes the reason of that plugin's cells, when they are run."""
-
-
-def _only_bench_errors(call: Any, *arguments: Any) -> None:
-    try:
-        call(*arguments)
-    except BenchError:
-        raise
-    except Exception as error:
-        raise _NotForTheUser from error
+    request = found.plan.request
+    metrics = rehearsal.rehearsed_metrics(request.metrics)
+    made = replace(found.plan, request=replace(request, metrics=metrics))
+    return replace(found, plan=made, todo=rehearsal.rehearsed(found.todo, found.finished))
 
 
 def _run_cells(
     found: Prospect, store: Store, artifacts: Artifacts, run_id: str, reporter: Reporter, *, fresh: bool
-) -> tuple[dict[str, Status], bool]:
+) -> tuple[dict[str, Status], bool, int]:
+    """What became of the cells that were to do, whether it was interrupted, and how many scores failed."""
     if not found.todo:
-        return {}, False
+        return {}, False, 0
     import torch
 
     from harness.executors.local import Local
@@ -169,10 +158,10 @@ def _run_cells(
         left = [cell for cell in found.todo if cell.key not in ended]
         unfinished = [cell for cell in left if not _is_ok(found.states.get(cell.key))]
         executor.interrupt(unfinished)
-        return ended | {cell.key: Status.INTERRUPTED for cell in unfinished}, True
+        return ended | {cell.key: Status.INTERRUPTED for cell in unfinished}, True, executor.unmeasured
     finally:
         reporter.close()
-    return ended, False
+    return ended, False, executor.unmeasured
 
 
 @contextlib.contextmanager

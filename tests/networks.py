@@ -7,9 +7,9 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from harness.contract.material import CLASSES, CPU, Small, batch_of, images, small
+from harness.boundary import bind
 from harness.data import Data, Samples, on_device
-from harness.registry import bind
+from harness.material import CLASSES, CPU, Small, batch_of, images, small
 from plugins.datasets.digits import Digits
 
 __all__ = ["CLASSES", "CPU", "Linear", "Small", "batch_of", "digits", "first", "images", "small"]

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from harness.assault import Assault
 from harness.attacking import propose
+from harness.boundary import bind
 from harness.randomness import SampleRandom
-from harness.registry import bind
 from harness.types import Batch, Threat
 from plugins.apgd import AutoPGD, checks
 from plugins.attacks.apgd_ce import APGDCE

@@ -18,7 +18,7 @@ from torchattacks.attacks import fab
 
 from harness.assault import Assault, Log
 from harness.attacking import propose
-from harness.registry import bind
+from harness.boundary import bind
 from harness.types import Batch, Threat
 from harness.undisturbed import undisturbed
 from plugins.attacks.fab_t import FABT

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness import registry
+from harness import boundary
 from harness.coercion import fill
 from harness.config import resolve
 from harness.errors import BenchError
@@ -165,4 +165,4 @@ def test_planning_and_info_import_no_library() -> None:
 
 
 def test_they_are_components_under_their_short_names() -> None:
-    assert {name: registry.load("attacks", name) for name in BRIDGES} == BRIDGES
+    assert {name: boundary.load("attacks", name) for name in BRIDGES} == BRIDGES

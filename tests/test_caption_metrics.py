@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import registry
+from harness import boundary
 from harness.captioning.scores import bleu, document_frequencies
 from harness.types import CAPTIONING, CaptionOutcome, Corpus, Score
 from plugins.metrics.bleu import Bleu
@@ -197,4 +197,4 @@ def test_what_an_attack_costs_is_measured_as_of_classes(metric: Any, value: floa
 @pytest.mark.parametrize("kind", [*SCORES, PointingAccuracy])
 def test_metrics_are_found_by_their_names(kind: type) -> None:
     name = kind.__module__.rpartition(".")[2]
-    assert registry.load("metrics", name) is kind
+    assert boundary.load("metrics", name) is kind

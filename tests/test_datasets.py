@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import plan, registry
+from harness import boundary, plan, registry
 from harness.errors import BenchError
 from harness.request import Configured
 from harness.types import Split
@@ -59,8 +59,8 @@ def row_of(split: Split, sample: int) -> int:
 
 @pytest.mark.parametrize("name", registry.names("datasets"))
 def test_every_hook_passes_the_boundary(name: str) -> None:
-    hooks = registry.bind("datasets", registry.load("datasets", name)())
-    assert all(registry.offers(hooks, hook) for hook in ("facts", "locate", "download", "load"))
+    hooks = boundary.bind("datasets", boundary.load("datasets", name)())
+    assert all(hooks.offers(hook) for hook in ("facts", "locate", "download", "load"))
 
 
 def test_planning_imports_nothing_heavy(workplace: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from networks import batch_of, images, small
 
-from harness import registry
+from harness import boundary
 from harness.assault import Assault
 from harness.attacking import ModelProblem, propose
 from harness.randomness import SampleRandom
@@ -41,7 +41,7 @@ def test_the_objective_is_cross_entropy_on_images_crafted_by_pgd_in_evaluation_m
     module.train()
     # By a copy, for a pass in training mode moves the running statistics that the next images are crafted with.
     wanted = F.cross_entropy(deepcopy(module)(x_adv), BATCH.y, reduction="none")
-    losses = registry.bind("defenses", defense).objective(problem=ModelProblem(module), batch=BATCH, random=random)
+    losses = boundary.bind("defenses", defense).objective(problem=ModelProblem(module), batch=BATCH, random=random)
     assert torch.allclose(losses, wanted, rtol=0, atol=1e-6)
     clean = F.cross_entropy(module(BATCH.x), BATCH.y, reduction="none")
     assert losses.mean() > clean.mean()
@@ -49,7 +49,7 @@ def test_the_objective_is_cross_entropy_on_images_crafted_by_pgd_in_evaluation_m
 
 def test_crafting_moves_neither_statistics_nor_gradients_and_the_loss_reaches_every_weight() -> None:
     module = small(dropout=0.0).train()
-    hooks = registry.bind("defenses", PGDAdversarialTraining())
+    hooks = boundary.bind("defenses", PGDAdversarialTraining())
     before = int(module.features[1].num_batches_tracked)  # type: ignore[operator, arg-type]
     losses = hooks.objective(problem=ModelProblem(module), batch=BATCH, random=SampleRandom(0, BATCH.ids))
     assert int(module.features[1].num_batches_tracked) == before + 1  # type: ignore[operator, arg-type]
@@ -61,7 +61,7 @@ def test_crafting_moves_neither_statistics_nor_gradients_and_the_loss_reaches_ev
 
 def test_the_cost_told_is_the_cost_counted() -> None:
     defense = PGDAdversarialTraining(steps=3)
-    hooks, problem = registry.bind("defenses", defense), ModelProblem(small().train())
+    hooks, problem = boundary.bind("defenses", defense), ModelProblem(small().train())
     losses = hooks.objective(problem=problem, batch=BATCH, random=SampleRandom(0, BATCH.ids))
     losses.mean().backward()
     assert problem.module.forwards == problem.module.backwards == hooks.passes() * len(BATCH.y) == 4 * 16
@@ -73,6 +73,6 @@ def test_a_budget_of_nothing_is_refused() -> None:
 
 
 def test_no_defense_trains_nothing_and_wraps_nothing() -> None:
-    hooks = registry.bind("defenses", Undefended())
-    assert not registry.offers(hooks, "objective")
-    assert not registry.offers(hooks, "wrap")
+    hooks = boundary.bind("defenses", Undefended())
+    assert not hooks.offers("objective")
+    assert not hooks.offers("wrap")

@@ -13,7 +13,7 @@ import pytest
 from typer.main import get_command
 
 import cli
-from harness import registry
+from harness import boundary, registry
 from harness.hookspecs import SPECS
 from harness.illustration.drawing import KINDS, STORED
 from harness.layers import read
@@ -94,7 +94,7 @@ def test_the_page_names_no_doubt_that_does_not_exist() -> None:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_attack_stands_in_the_table_with_its_norms_and_what_it_sees(name: str) -> None:
-    component = registry.load("attacks", name)
+    component = boundary.load("attacks", name)
     (row,) = [line for line in ATTACKS.splitlines() if line.startswith(f"| `{name}` |")]
     _, _, norms, sees, *_ = (part.strip() for part in row.split("|"))
     if isinstance(component.norms, property):
@@ -114,7 +114,7 @@ def test_every_named_attack_stands_on_the_page() -> None:
 @pytest.mark.parametrize("name", [n for n in registry.names("datasets") if registry.find("datasets", n).built_in])
 def test_every_data_set_stands_in_the_table_as_it_states_itself(name: str) -> None:
     (row,) = [line for line in DATASETS.splitlines() if line.startswith(f"| `{name}` |")]
-    component = registry.load("datasets", name)()
+    component = boundary.load("datasets", name)()
     if not getattr(component, "path", "its own"):
         return  # states nothing before it is told where the images are
     facts = component.facts()
@@ -160,7 +160,7 @@ def test_every_metric_stands_in_the_table_as_it_states_itself(name: str) -> None
     _, _, component, unit, _, better, *_ = (part.strip() for part in row.split("|"))
     found = component.partition("`")[2].partition("`")[0]
     assert found == read()["metrics"][name].get("component", name)
-    stated = registry.load("metrics", found)
+    stated = boundary.load("metrics", found)
     assert unit == stated.unit
     assert better == {True: "higher", False: "lower", None: ""}[stated.higher_is_better]
 

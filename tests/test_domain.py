@@ -21,10 +21,10 @@ from harness import run as flow
 from harness.artifacts import Artifacts
 from harness.assault import Assault
 from harness.attacking import ModelProblem, propose
+from harness.building import build_module
 from harness.config import resolve
 from harness.domain import Normalised, inner
 from harness.errors import BenchError
-from harness.executors.local import build_module
 from harness.judging import Trial, judge
 from harness.progress import Reporter
 from harness.randomness import SampleRandom

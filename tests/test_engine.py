@@ -216,8 +216,8 @@ def test_a_step_attack_gets_its_state_back_and_fresh_numbers_at_each_step_and_tr
     ("state", "reason"),
     [
         (lambda batch: {"x_adv": batch.x[:1]}, "a row for each"),
-        (lambda batch: {"start": batch.x}, "a dict with x_adv is needed"),
-        (lambda batch: None, "a dict with x_adv is needed"),
+        (lambda batch: {"start": batch.x}, "a dict of tensors with x_adv is expected"),
+        (lambda batch: None, "a dict of tensors with x_adv is expected"),
         (lambda batch: {"x_adv": batch.x, "count": 3}, r"state\['count'\]"),
         (lambda batch: {"x_adv": batch.x * float("nan")}, "nan: attack tried"),
         (lambda batch: {"x_adv": batch.x.double()}, "float64"),

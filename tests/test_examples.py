@@ -14,7 +14,7 @@ from outsider import Outsider
 
 from harness import config, registry
 from harness.attacking import ModelProblem
-from harness.contract.material import right, small
+from harness.material import right, small
 from harness.types import Threat
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

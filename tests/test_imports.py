@@ -100,7 +100,10 @@ def test_the_imports_are_seen() -> None:
 FOUNDATION = {"harness.errors", "harness.types"}
 FIRST = FOUNDATION | {
     f"harness.{name}"
-    for name in ("hookspecs", "coercion", "keys", "recipe", "layers", "settings", "request", "registry", "single_file")
+    for name in (
+        *("hookspecs", "coercion", "keys", "recipe", "layers", "settings", "request", "registry", "single_file"),
+        *("gives", "boundary"),
+    )
 }
 ALLOWED = {
     "harness.errors": set[str](),
@@ -111,6 +114,8 @@ ALLOWED = {
     "harness.coercion": FOUNDATION,
     "harness.single_file": FOUNDATION | {"harness.hookspecs"},
     "harness.registry": FOUNDATION | {"harness.hookspecs", "harness.single_file"},
+    "harness.gives": {"harness.types"},
+    "harness.boundary": FOUNDATION | {"harness.gives", "harness.hookspecs", "harness.registry"},
     "harness.layers": FOUNDATION | {"harness.registry"},
     "harness.settings": FOUNDATION | {"harness.coercion", "harness.layers"},
     "harness.request": FOUNDATION | {"harness.recipe", "harness.settings"},

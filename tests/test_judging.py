@@ -137,13 +137,16 @@ def test_images_handed_back_unchanged_are_told() -> None:
     [
         (lambda x: x * float("nan"), "nan: attack tried: 16 of 16"),
         (lambda x: x / 0, "nan: attack tried"),
-        (lambda x: x[:, :1], r"attack tried: returned shape \(16, 1, 8, 8\); \(16, 3, 8, 8\)"),
-        (lambda x: x[0], "returned shape"),
-        (lambda x: x.double(), "returned dtype torch.float64"),
-        (lambda x: (x * 255).to(torch.uint8), "returned dtype torch.uint8"),
-        (lambda x: x.numpy(), "returned ndarray"),
-        (lambda x: (x, x), "returned tuple"),
-        (lambda x: None, "returned NoneType"),
+        (
+            lambda x: x[:, :1],
+            r"perturb\(self, problem, batch\) gave a Tensor of shape \(16, 1, 8, 8\).*\(16, 3, 8, 8\)",
+        ),
+        (lambda x: x[0], r"gave a Tensor of shape \(3, 8, 8\)"),
+        (lambda x: x.double(), "torch.float64; a tensor of shape .* torch.float32, is expected"),
+        (lambda x: (x * 255).to(torch.uint8), "torch.uint8; a tensor"),
+        (lambda x: x.numpy(), "gave a ndarray"),
+        (lambda x: (x, x), "gave a tuple of 2"),
+        (lambda x: None, "gave None"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_with_the_reason(what: Callable[[Tensor], Any], reason: str) -> None:
@@ -273,7 +276,7 @@ def test_seconds_are_those_that_passed() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", [Clean(), FGSM(), PGD(steps=4)], ids=lambda attack: type(attack).__name__)
 def test_predictions_depend_neither_on_batch_size_nor_on_order(attack: Any) -> None:
-    from harness.registry import bind
+    from harness.boundary import bind
     from harness.types import Preparation
 
     data = digits()

@@ -102,8 +102,9 @@ BAD = {
     "bad_raises": r"RuntimeError: out of ideas",
     # As many images as still stood, or a full batch of them.
     "bad_nan": r"nan: attack bad_nan: (\d+) of \1 adversarial images hold NaN or Inf",
-    "bad_shape": r"attack bad_shape: returned shape \((\d+), 1, 4, 8\); \(\1, 1, 8, 8\) is needed",
-    "bad_dtype": r"attack bad_dtype: returned dtype torch\.float64; torch\.float32 is needed",
+    "bad_shape": r"plugin 'bad_shape' \(attacks, from stranger 1\.0\) breaks the boundary: perturb\(self, batch\) gave "
+    r"a Tensor of shape \(2, 1, 4, 8\), torch\.float32; a tensor of shape \(2, 1, 8, 8\), torch\.float32, is expected",
+    "bad_dtype": r"plugin 'bad_dtype' .* torch\.float64; a tensor of shape \(2, 1, 8, 8\), torch\.float32, is expected",
     "bad_import": r"plugin 'bad_import' \(attacks, from unimportable 1\.0\) cannot be imported: ImportError: no lic\w+",
 }
 SCORES = ("accuracy", "attack_success_rate", "linf_mean", "linf_max", "l2_mean", "l2_max", "forwards", "backwards")

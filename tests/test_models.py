@@ -12,8 +12,8 @@ from networks import batch_of, images
 from safetensors.torch import save_file
 from torch import nn
 
+from harness.boundary import bind
 from harness.errors import BenchError
-from harness.registry import bind
 from harness.types import Facts, Preparation
 from plugins.models.resnet18 import ResNet18
 from plugins.models.timm import Timm

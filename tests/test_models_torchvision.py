@@ -15,9 +15,9 @@ from test_models import build
 from torch import nn
 from torchvision import models
 
+from harness.boundary import bind
 from harness.errors import BenchError
 from harness.folding import folded
-from harness.registry import bind
 from harness.types import Threat
 from harness.weights import transfer
 from plugins.attacks.pgd import PGD

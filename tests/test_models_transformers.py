@@ -15,10 +15,10 @@ from photographs import SHAPES, differences, piece, pixels, shown
 from safetensors.torch import save_file
 from test_models import build
 
+from harness.boundary import bind
 from harness.coercion import fill
 from harness.errors import BenchError
 from harness.folding import folded
-from harness.registry import bind
 from harness.types import Threat
 from harness.weights import read
 from plugins.attacks.pgd import PGD

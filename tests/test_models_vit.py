@@ -13,8 +13,8 @@ from photographs import SHAPES, differences, piece, pixels, shown
 from safetensors.torch import save_file
 from test_models import build, count
 
+from harness.boundary import bind
 from harness.errors import BenchError
-from harness.registry import bind
 from plugins.models.timm import Timm
 from plugins.models.vit import ViT
 from plugins.networks import Crop

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from harness import composition, locating, plan
+from harness.boundary import bind
 from harness.config import resolve
 from harness.errors import BenchError
-from harness.registry import bind
 from harness.request import Options
 from harness.types import Split
 from plugins.datasets.hf_datasets import HFDatasets

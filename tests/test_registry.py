@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness import config, registry
+from harness import boundary, config, registry
 from harness.errors import BenchError
 from harness.hookspecs import OLDEST, VERSION
 from harness.report.catalogue import listing
@@ -85,7 +85,7 @@ def test_names_are_found_without_importing_a_plugin(plugin_distribution: Install
 
 @pytest.mark.usefixtures("nothing_imported")
 def test_one_plugin_is_imported_for_the_one_asked_for() -> None:
-    assert registry.load("attacks", "fgsm").__name__ == "FGSM"
+    assert boundary.load("attacks", "fgsm").__name__ == "FGSM"
     assert {name for name in sys.modules if name.startswith("plugins.")} == {"plugins.attacks", "plugins.attacks.fgsm"}
 
 
@@ -105,8 +105,8 @@ def test_a_distribution_adds_a_component(plugin_distribution: Install) -> None:
     made = config.configure({"attacks": {"odd": {"strength": "1/2"}}}, "attacks", "odd")
     assert not made.fault
     assert (made.distribution, made.version, made.parameters) == ("stranger", "1.0", {"strength": 0.5})
-    assert registry.offers(registry.bind("attacks", made.component), "perturb")
-    assert not registry.offers(registry.bind("attacks", made.component), "step")
+    assert boundary.bind("attacks", made.component).offers("perturb")
+    assert not boundary.bind("attacks", made.component).offers("step")
 
 
 @pytest.mark.parametrize(("source", "entry", "error"), BROKEN.values(), ids=BROKEN.keys())
@@ -139,7 +139,8 @@ def test_what_every_component_of_a_kind_needs(kind: str, lacks: str, plugin_dist
             strength: float = 1.0
     """
     plugin_distribution("stranger", source, **{kind: {"odd": "Odd"}})
-    assert config.configure({}, kind, "odd").fault == f"plugin Odd ({kind}) breaks the boundary: lacks {lacks}"
+    told = config.configure({}, kind, "odd").fault
+    assert told == f"plugin 'odd' ({kind}, from stranger 1.0) breaks the boundary: lacks {lacks}"
 
 
 def test_an_attack_of_two_shapes_is_refused(plugin_distribution: Install) -> None:
@@ -190,7 +191,7 @@ def test_a_request_goes_on_beside_a_broken_plugin(plugin_distribution: Install) 
 def test_a_built_in_wins_a_clash_and_it_is_said(plugin_distribution: Install) -> None:
     # "aaa" sorts before the built-in distribution: it is not the alphabet that decides.
     plugin_distribution("aaa", GOOD, attacks={"pgd": "Odd"})
-    assert registry.load("attacks", "pgd").__module__ == "plugins.attacks.pgd"
+    assert boundary.load("attacks", "pgd").__module__ == "plugins.attacks.pgd"
     assert registry.clashes() == ["attacks: 'pgd' is that of adversarial-bench, not of aaa"]
     assert "note: attacks: 'pgd' is that of adversarial-bench, not of aaa" in listing(None, "tiny", None)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import config, layers, registry
+from harness import boundary, config, layers, registry
 from harness.errors import BenchError
 from harness.keys import key_of
 from harness.plan import build
@@ -112,11 +112,11 @@ def test_the_bytes_of_the_file_are_in_the_content_key(mine: Path) -> None:
 
 def test_an_edited_file_is_run_anew(mine: Path) -> None:
     registry.plug("--plugin", [mine])
-    first = registry.load("attacks", "my_shift")
-    assert registry.load("attacks", "my_shift") is first
+    first = boundary.load("attacks", "my_shift")
+    assert boundary.load("attacks", "my_shift") is first
     mine.write_text(MINE.replace("strength: float = 1.0", "strength: float = 0.5"))
     registry.plug("--plugin", [mine])
-    assert registry.load("attacks", "my_shift")().strength == 0.5
+    assert boundary.load("attacks", "my_shift")().strength == 0.5
 
 
 def test_the_files_of_one_command_are_gone_in_the_next(mine: Path) -> None:

@@ -15,12 +15,12 @@ import torch
 from captioners import KINDS, SENTENCES, saved, tokenizer
 from torch import Tensor
 
+from harness.boundary import bind
 from harness.captioning.data import tokens_of
 from harness.captioning.saying import Decoding, said
 from harness.captioning.text import words
 from harness.captioning.vocabulary import END, PAD, START, UNKNOWN
 from harness.errors import BenchError
-from harness.registry import bind
 from harness.tasks import captioning as task
 from harness.types import Captioner, Facts, Preparation
 from plugins.captioning.subwords import Numbering, Specials

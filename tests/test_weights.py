@@ -9,8 +9,8 @@ import torch
 from networks import batch_of, images, small
 from safetensors.torch import save_file
 
+from harness.boundary import bind
 from harness.errors import BenchError
-from harness.registry import bind
 from harness.types import Facts, Preparation
 from harness.weights import read, transfer
 from plugins.models.resnet18 import ResNet18

@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import registry
+from harness import boundary, registry
 from harness.api import fingerprint
 from harness.errors import BenchError
 from harness.hookspecs import NOT_IN_KEY, hookimpl
@@ -140,8 +140,8 @@ def configured(kind: str, component: Any, label: str | None = None) -> Configure
         BY_CODE,
         fingerprint.of_class(type(component))[:12],  # one that was edited is another one
     )
-    registry.check(known, type(component))
-    registry.bind(kind, component)
+    boundary.check(known, type(component))
+    boundary.bind(kind, component)
     own = fields(component)
     changed = {f.name: getattr(component, f.name) for f in own if not _is_default(f, getattr(component, f.name))}
     shown = f"{name}({', '.join(_texts(changed))})" if changed else name

@@ -16,10 +16,10 @@ from torch import Tensor
 from harness import registry
 from harness.assault import Assault, Log
 from harness.attacking import ModelProblem, propose
-from harness.contract.material import BUDGETS, SHAPE, Tally, images, right, small
 from harness.contract.rule import Candidate, DoesNotApply, need, rule
 from harness.judging import Trial, judge
 from harness.looking import Counted
+from harness.material import BUDGETS, SHAPE, Tally, images, right, small
 from harness.randomness import SampleRandom
 from harness.tasks import classification as task
 from harness.types import SEVERITY, Batch, Threat
@@ -82,7 +82,7 @@ def seen(candidate: Candidate) -> tuple[Seen, ...]:
 
 
 def by_step(candidate: Candidate) -> bool:
-    return not registry.offers(candidate.hooks, "perturb")
+    return not candidate.hooks.offers("perturb")
 
 
 def named(threat: Threat | None) -> str:

@@ -11,9 +11,9 @@ import numpy as np
 from harness import locating
 from harness.captioning.data import on_device as captions_on_device
 from harness.captioning.text import LANGUAGES
-from harness.contract.material import CPU
 from harness.contract.rule import Candidate, DoesNotApply, need, rule
 from harness.data import on_device
+from harness.material import CPU
 from harness.types import ANY_TASK, CLASSIFICATION, Facts
 
 SPLITS = ("train", "validation", "test")

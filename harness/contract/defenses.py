@@ -6,16 +6,15 @@ import math
 
 from torch import nn
 
-from harness import registry
 from harness.attacking import ModelProblem
-from harness.contract.material import CLASSES, right, small
 from harness.contract.rule import Candidate, DoesNotApply, need, rule
+from harness.material import CLASSES, right, small
 from harness.randomness import SampleRandom
 
 
 @rule("defenses", "its objective is a finite loss of each sample that weights learn from, in training mode")
 def objective(candidate: Candidate) -> str:
-    if not registry.offers(candidate.hooks, "objective"):
+    if not candidate.hooks.offers("objective"):
         raise DoesNotApply("it trains nothing")
     module, batch = small().train(), right()
     losses = candidate.hooks.objective(problem=ModelProblem(module), batch=batch, random=SampleRandom(0, batch.ids))
@@ -30,7 +29,7 @@ def objective(candidate: Candidate) -> str:
 
 @rule("defenses", "it says what its objective costs: one pass a sample or more")
 def passes(candidate: Candidate) -> str:
-    if not registry.offers(candidate.hooks, "passes"):
+    if not candidate.hooks.offers("passes"):
         raise DoesNotApply("it does not say, and is taken for plain training")
     told = candidate.hooks.passes()
     need(math.isfinite(told) and told >= 1, f"passes gave {told}")
@@ -39,7 +38,7 @@ def passes(candidate: Candidate) -> str:
 
 @rule("defenses", "what it deploys is a module that makes logits of pixels")
 def deployed(candidate: Candidate) -> str:
-    if not registry.offers(candidate.hooks, "wrap"):
+    if not candidate.hooks.offers("wrap"):
         raise DoesNotApply("it deploys the model as it is")
     wrapped = candidate.hooks.wrap(module=small())
     need(isinstance(wrapped, nn.Module), f"wrap gave {type(wrapped).__name__}; a torch module is needed")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from harness.contract.material import CLASSES, FACTS, outcomes, sentences
 from harness.contract.rule import Candidate, need, rule
+from harness.material import CLASSES, FACTS, outcomes, sentences
 from harness.types import ANY_TASK, CAPTIONING, CLASSIFICATION, Score
 
 

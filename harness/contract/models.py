@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.captioning.vocabulary import Vocabulary
-from harness.contract.material import FACTS, batch_of, images
 from harness.contract.rule import Candidate, DoesNotApply, need, rule
+from harness.material import FACTS, batch_of, images
 from harness.types import CAPTIONING, CLASSIFICATION, Captioner, Preparation
 
 TOKENS = ((1, 4, 5, 2), (1, 6, 2, 0), (1, 4, 4, 2))

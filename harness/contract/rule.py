@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from harness import config, registry
+from harness import boundary, config
 from harness.errors import BenchError
 from harness.layers import Table
 from harness.request import Configured
@@ -74,7 +74,7 @@ class Candidate:
 
     @cached_property
     def hooks(self) -> Any:
-        return registry.bind(self.kind, self.component)
+        return boundary.bind(self.kind, self.component)
 
     def says(self, attribute: str, default: Any = None) -> Any:
         return getattr(self.component, attribute, default)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
@@ -12,9 +12,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from harness import composition, data, preprocessing, registry, training, validity
+from harness import boundary, composition, data, preprocessing, training, validity
 from harness.artifacts import Artifacts, Tensors, state_of
 from harness.assault import Assault
+from harness.building import build_module
 from harness.captioning import features
 from harness.captioning.data import CaptionData, CaptionSamples
 from harness.captioning.data import on_device as captions_on_device
@@ -22,7 +23,6 @@ from harness.captioning.judging import CaptionTrial
 from harness.captioning.judging import judge as judge_captions
 from harness.captioning.lessons import CaptionLessons
 from harness.captioning.saying import Decoding
-from harness.captioning.vocabulary import Vocabulary
 from harness.divergence import Diverged
 from harness.domain import Normalised, inner
 from harness.errors import BenchError
@@ -31,7 +31,7 @@ from harness.judging import Trial, at_budget, judge
 from harness.keys import key_of
 from harness.lessons import ClassLessons, Lessons, Objective, plain_objective
 from harness.progress import Reporter, percent
-from harness.randomness import SampleRandom, derive, generators_kept, seed_generators
+from harness.randomness import SampleRandom, derive, seed_generators
 from harness.recipe import Recipe
 from harness.request import AttackConfig
 from harness.settings import RunSettings
@@ -46,7 +46,6 @@ from harness.types import (
     Captioner,
     CaptionOutcome,
     Outcome,
-    Preparation,
     Reason,
     Status,
 )
@@ -63,7 +62,7 @@ class StepFailed(Exception):
 
 @dataclass
 class Local:
-    """The executor of this process. ``fresh``: nothing finished earlier is taken."""
+    """The executor of this process. ``fresh``: nothing finished earlier is taken. ``unmeasured``: failed scores."""
 
     run_id: str
     store: Store
@@ -75,6 +74,7 @@ class Local:
     metrics: Mapping[str, Any]
     probe: AttackConfig | None = None
     fresh: bool = False
+    unmeasured: int = field(default=0, init=False)
     _data: dict[str, data.Data] = field(default_factory=dict)
     _caption_data: dict[str, CaptionData] = field(default_factory=dict)
     _failed: dict[str, str] = field(default_factory=dict)
@@ -109,7 +109,7 @@ class Local:
             draws = min(part.eot for part in cell.attack.parts)
             reasons = validity.own(outcome, cell.threat, access=cell.attack.access, draws=draws)
             reasons += self._preprocessing(cell, float(outcome.correct.mean()))
-        scores = [self._score(name, cell, outcome) for name in cell.metrics]
+        scores = self._scores(cell, outcome, cell.metrics)
         passes = float(outcome.forwards.sum() + outcome.backwards.sum()) / 2
         record = self._record(cell, Status.OK, n=cell.n, seconds=outcome.seconds, passes=passes)
         self.store.save_cell(record, outcome, scores, reasons, validity.siblings)
@@ -238,8 +238,24 @@ class Local:
             outcome = self.store.captions(cell.key, data.references, data.corpus)
         else:
             outcome = self.store.outcome(cell.key)
-        self.store.save_scores(cell.key, [self._score(name, cell, outcome) for name in missing])
-        self.reporter.say(f"{cell.label}: measured {', '.join(missing)}")
+        scores = self._scores(cell, outcome, missing)
+        self.store.save_scores(cell.key, scores)
+        measured = [score.metric for score in scores if not score.reason]
+        if measured:
+            self.reporter.say(f"{cell.label}: measured {', '.join(measured)}")
+
+    def _scores(self, cell: CellStep, outcome: Outcome | CaptionOutcome, names: Iterable[str]) -> list[ScoreRecord]:
+        """What metrics say of a cell. One that fails costs its own score: the samples are there for the next try."""
+        found = []
+        for name in names:
+            try:
+                score = self._score(name, cell, outcome)
+            except Exception as error:
+                score = ScoreRecord(name, cell.metrics[name], None, None, None, 0, "", reason=reason_of(error))
+                self.unmeasured += 1
+                self.reporter.say(f"{cell.label}: {name} failed: {score.reason}")
+            found.append(score)
+        return found
 
     def _score(self, name: str, cell: CellStep, outcome: Outcome | CaptionOutcome) -> ScoreRecord:
         metric = self.metrics[name]
@@ -249,7 +265,7 @@ class Local:
         assert facts is not None
         if getattr(metric.component, "task", CLASSIFICATION) not in ("", facts.task):
             return ScoreRecord(name, cell.metrics[name], None, None, None, 0, getattr(metric.component, "unit", ""))
-        score = registry.bind("metrics", metric.component).measure(outcome=outcome, facts=facts)
+        score = boundary.bind("metrics", metric.component).measure(outcome=outcome, facts=facts)
         unit = getattr(metric.component, "unit", "")
         value, low, high, n = score or (None, None, None, 0)
         return ScoreRecord(name, cell.metrics[name], value, low, high, n, unit)
@@ -288,8 +304,8 @@ class Local:
         tensors = self._once(step, partial(self._harden, step)) if step.trains else fitted
         module = self._build(step.fit)
         module.load_state_dict(tensors)
-        hooks = registry.bind("defenses", step.defense.component)
-        if registry.offers(hooks, "wrap"):
+        hooks = boundary.bind("defenses", step.defense.component)
+        if hooks.offers("wrap"):
             module = hooks.wrap(module=module).to(self.device)
         self._module = (step.key, module.eval())
         return module
@@ -322,7 +338,7 @@ class Local:
     def _harden(self, step: HardenStep) -> tuple[Tensors, list[dict[str, float]]]:
         module = self._build(step.fit)
         module.load_state_dict(self._fit(step.fit))
-        hooks = registry.bind("defenses", step.defense.component)
+        hooks = boundary.bind("defenses", step.defense.component)
         domain = self._domain(step.data)
 
         def objective(problem: Any, batch: Batch, random: SampleRandom) -> Tensor:
@@ -473,7 +489,7 @@ class Local:
 
     def _read(self, step: DataStep, on_device: Any) -> Any:
         self.reporter.step(f"load {step.config.name}", 0.0)
-        hooks = registry.bind("datasets", step.config.component)
+        hooks = boundary.bind("datasets", step.config.component)
         assert step.facts is not None
         splits, name = hooks.load(files=step.files), step.config.name
         settle = partial(composition.settled, self.artifacts, step.key, name, fresh=self.fresh)
@@ -489,21 +505,6 @@ def in_own_words(samples: CaptionSamples, module: nn.Module) -> CaptionSamples:
     """Under the numbers of the captioner's own vocabulary, where it brings one."""
     own = getattr(module, "vocabulary", None)
     return samples if own is None else replace(samples, vocabulary=own)
-
-
-def build_module(
-    step: FitStep, mean: Sequence[float], std: Sequence[float], vocabulary: Vocabulary | None = None
-) -> nn.Module:
-    """The model of a fit, initialised from its seed. Raises BenchError where weights or parameters do not fit."""
-    assert step.data.facts is not None
-    preparation = Preparation(step.data.facts, tuple(mean), tuple(std), vocabulary)
-    hooks = registry.bind("models", step.model.component)
-    with generators_kept():
-        seed_generators(derive(step.seed, "initialise"))
-        module = hooks.build(preparation=preparation)
-    if not isinstance(module, nn.Module):
-        raise BenchError(f"model {step.model.name}: build gave {type(module).__name__}; a torch module is needed")
-    return module
 
 
 def reason_of(error: BaseException) -> str:

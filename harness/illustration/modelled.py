@@ -14,9 +14,10 @@ from harness.analysis import saliency as explaining
 from harness.analysis import sharpness
 from harness.assault import Assault
 from harness.attacking import attack
+from harness.building import build_module
 from harness.data import Samples
 from harness.errors import BenchError
-from harness.executors.local import Local, build_module
+from harness.executors.local import Local
 from harness.figures import gallery as gallery_figure
 from harness.figures import landscape
 from harness.figures.saliency import Panel, saliency_panels

@@ -49,7 +49,8 @@ def _grid(
     against: Against | None,
 ) -> Grid:
     """The layout of the other leaderboards, with metrics in the place of attacks."""
-    measured = sorted({score.metric for row in rows for score in row.scores})
+    names = {score.metric for row in rows for score in row.scores}
+    measured = sorted(names | {metric for row in rows for metric, _ in row.unmeasured})
     columns = [*(name for name in metrics if name in measured), *(name for name in measured if name not in metrics)]
     spread = [part for row in rows for part in _spread(row, columns or list(metrics[:1]) or [ALL])]
     (grid,) = layout(spread, ALL, {}, limit, _spread_out(against, rows, columns))
@@ -89,6 +90,7 @@ def _spread(row: Row, columns: Sequence[str]) -> Iterable[Row]:
     scores = {score.metric: score for score in row.scores}
     for position, name in enumerate(columns):
         found = (scores[name]._replace(metric=ALL),) if name in scores else ()
+        failed = tuple((ALL, reason) for metric, reason in row.unmeasured if metric == name)
         yield row._replace(
             defense=row.attack,
             attack=name,
@@ -96,6 +98,7 @@ def _spread(row: Row, columns: Sequence[str]) -> Iterable[Row]:
             eps=None,
             position=row.position * len(columns) + position,
             scores=found,
+            unmeasured=failed,
             reasons=row.reasons if position == 0 else (),
         )
 

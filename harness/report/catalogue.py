@@ -9,7 +9,7 @@ from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import coercion, config, layers, locating, registry
+from harness import boundary, coercion, config, layers, locating, registry
 from harness.errors import BenchError, unknown
 from harness.recipe import Recipe
 from harness.report.columns import columns
@@ -255,7 +255,7 @@ def _facts(made: Configured, data: Sequence[str], artifacts: str) -> list[str]:
 
 def _told(made: Configured, data: Sequence[str]) -> Facts:
     """What a data set states. Raises BenchError."""
-    facts: Facts = registry.bind("datasets", made.component).facts(roots=locating.roots(data))
+    facts: Facts = boundary.bind("datasets", made.component).facts(roots=locating.roots(data))
     return facts
 
 

@@ -122,7 +122,8 @@ def _cell(rows: Sequence[Row], metric: str) -> Cell:
         return Cell()
     scores = [score for row in rows for score in row.scores if score.metric == metric]
     if not scores:
-        return _without_number(rows)
+        failed = any(name == metric for row in rows for name, _ in row.unmeasured)
+        return Cell("x failed", "x failed", "x") if failed else _without_number(rows)
     mark = _worst([row.verdict for row in rows if row.status == "ok"], MARKS)
     prefix = f"{mark} " if mark else ""
     short, rest = _numbers(scores, len(rows))
@@ -260,7 +261,7 @@ def _notes(section: Section, shown: Sequence[tuple[str, str]], limit: int | None
             for row in rows:
                 seed = f", seed {row.seed}" if len(section.seeds) > 1 else ""
                 target = f"{name} / {slot.attack} {_threat(section, slot)}".rstrip() + seed
-                for mark, text in _doubts(row):
+                for mark, text in (*_doubts(row), *_unmeasured(row, section.metric)):
                     doubts.setdefault((mark, text), []).append(target)
     if not doubts:
         return
@@ -277,6 +278,10 @@ def _doubts(row: Row) -> Iterator[tuple[str, str]]:
         mark = WITHOUT_NUMBER[row.status] if code == row.status else MARKS[verdict]
         if mark:
             yield mark, " ".join(text.split())
+
+
+def _unmeasured(row: Row, metric: str) -> Iterator[tuple[str, str]]:
+    return ((WITHOUT_NUMBER["failed"], reason) for name, reason in row.unmeasured if name == metric)
 
 
 def _names(targets: Sequence[str]) -> str:

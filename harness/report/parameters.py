@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import locating, registry
+from harness import boundary, locating
 from harness.errors import BenchError
 from harness.report.columns import columns
 from harness.request import Configured, ModelConfig
@@ -90,7 +90,7 @@ def _facts(model: ModelConfig, dataset: Configured, task: str, roots: Sequence[P
     if dataset.fault:
         raise BenchError(dataset.fault)
     try:
-        facts: Facts = registry.bind("datasets", dataset.component).facts(roots=roots)
+        facts: Facts = boundary.bind("datasets", dataset.component).facts(roots=roots)
     except BenchError:
         if task != CAPTIONING:
             raise
@@ -107,7 +107,7 @@ def _facts(model: ModelConfig, dataset: Configured, task: str, roots: Sequence[P
 def _vocabulary(model: ModelConfig, dataset: Configured, roots: Sequence[Path]) -> Vocabulary:
     from harness.report.words import vocabulary
 
-    hooks = registry.bind("datasets", dataset.component)
+    hooks = boundary.bind("datasets", dataset.component)
     try:
         files = hooks.locate(roots=roots)
         if files is None:
@@ -125,7 +125,7 @@ def _outline(model: ModelConfig, prepared: Preparation) -> nn.Module:
     """The module, of torch's meta device where it can be built there: with shapes and without values."""
     import torch
 
-    hooks = registry.bind("models", model.component)
+    hooks = boundary.bind("models", model.component)
     try:
         with torch.device("meta"):
             module: nn.Module = hooks.build(preparation=prepared)

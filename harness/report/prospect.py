@@ -64,7 +64,8 @@ def as_json(found: Prospect) -> str:
 def summary(ended: Summary) -> str:
     """How a run ended, in a line, and what to do next."""
     counts = ", ".join(f"{count} {status}" for status, count in sorted(ended.counts.items()))
-    text = f"run {ended.run_id}: {counts} ({ended.cached} cached) in {spell(ended.seconds)}"
+    scores = f", {ended.unmeasured} score{'s' * (ended.unmeasured > 1)} failed" if ended.unmeasured else ""
+    text = f"run {ended.run_id}: {counts} ({ended.cached} cached){scores} in {spell(ended.seconds)}"
     if ended.interrupted:
         return f"{text}; interrupted: the same command goes on from here"
     return f"{text}; see: bench table"
@@ -84,6 +85,7 @@ def summary_json(ended: Summary, store: str) -> str:
             "run": ended.run_id,
             "counts": counts,
             "cached": ended.cached,
+            "unmeasured": ended.unmeasured,
             "seconds": round(ended.seconds, 3),
             "cells": rows,
         }

@@ -38,6 +38,7 @@ def gather(reader: Reader, row: Row) -> dict[str, Any]:
         "reasons": [_reason(*reason) for reason in row.reasons],
         "n": row.n,
         "scores": [score._asdict() for score in row.scores],
+        "unmeasured": [{"metric": metric, "reason": reason} for metric, reason in row.unmeasured],
         "cost": _cost(reader, row, details) if details and row.n else None,
         "facts": json.loads(details["facts"]) if details else {},
         "access": details["access"] if details else "",
@@ -61,7 +62,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     """What was gathered, for people: what it is, what to doubt, numbers, cost, how it was made, where it comes from."""
     sections = {
         "doubts": _doubts(found["reasons"]),
-        "scores": _scores(found["scores"]),
+        "scores": _scores(found["scores"], found["unmeasured"]),
         "cost": _costs(found["cost"], found["n"]),
         "facts": _pairs([(key, _value(key, value)) for key, value in found["facts"].items()]),
         "made from": _made_from(found["lineage"]),
@@ -136,8 +137,10 @@ def _doubts(reasons: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(blocks)
 
 
-def _scores(scores: Sequence[Mapping[str, Any]]) -> str:
-    return columns([_score(score) for score in scores]) if scores else ""
+def _scores(scores: Sequence[Mapping[str, Any]], unmeasured: Sequence[Mapping[str, str]]) -> str:
+    table = [columns([_score(score) for score in scores])] if scores else []
+    failed = [line for one in unmeasured for line in _wrapped(f"{one['metric']} failed: {one['reason']}")]
+    return "\n".join([*table, *failed])
 
 
 def _score(score: Mapping[str, Any]) -> tuple[str, str, str, str]:

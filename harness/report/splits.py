@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import composition, locating, registry
+from harness import boundary, composition, locating
 from harness.artifacts import Artifacts
 from harness.captioning.wording import Wording
 from harness.composition import Composition, Splits
@@ -40,7 +40,7 @@ def contents(config: Configured, data: Sequence[str], artifacts: str) -> Content
     there is such a folder. Captions are read each time. Raises BenchError for damaged data.
     """
     roots = locating.roots(data)
-    if registry.bind("datasets", config.component).locate(roots=roots) is None:
+    if boundary.bind("datasets", config.component).locate(roots=roots) is None:
         return None
     step = data_step(config, roots, download=False)
     keeping = Artifacts(Path(artifacts)) if Path(artifacts).is_dir() else None
@@ -117,7 +117,7 @@ def _read(step: DataStep, what: str) -> Splits:
     name, facts = step.config.name, step.facts
     assert facts is not None
     print(f"bench info: reading the {what} of {name}", file=sys.stderr)
-    splits: Splits = registry.bind("datasets", step.config.component).load(files=step.files)
+    splits: Splits = boundary.bind("datasets", step.config.component).load(files=step.files)
     composition.check(name, facts, splits)
     return splits
 

@@ -4,7 +4,7 @@ JSON is a list of objects, one a cell and metric, CSV the same columns (``FIELDS
 attack, norm (null for an unperturbed attack), eps, seed, metric, value, low, high, n, unit, status, verdict, reasons
 (a list of {code, verdict, text}), reference (a fraction or null), key, run, against_difference (a fraction or null),
 against_p (or null). A cell without numbers is one object whose value, low and high are null and whose first reason
-says why.
+says why; so is a metric that failed on a cell that has its samples, with the status "failed".
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from harness.report.layout import Reference, layout, published
 from harness.request import Matrix
 from harness.store.queries import Row, captioning_datasets, leaderboard
 from harness.store.reading import Reader
+from harness.types import Status, Verdict
 
 FORMATS = ("rich", "markdown", "latex", "csv", "json")
 FIELDS = (
@@ -106,7 +107,9 @@ def flat(
     for row in rows:
         found = [score for score in row.scores if metric in (None, score.metric)]
         reasons = [{"code": code, "verdict": str(verdict), "text": text} for code, verdict, text in row.reasons]
-        for score in found or (None,):
+        failed = [(name, reason) for name, reason in row.unmeasured if metric in (None, name)]
+        yield from (_failed(row, name, reason, reasons) for name, reason in failed)
+        for score in found or (() if failed else (None,)):
             name = score.metric if score else metric or "accuracy"
             percent = published(row, reference or {}) if name == "accuracy" else None
             contrast = told.get(name, {}).get(coordinate(row))
@@ -127,6 +130,22 @@ def flat(
                 "against_difference": contrast.difference if contrast else None,
                 "against_p": contrast.p if contrast else None,
             }
+
+
+def _failed(row: Row, metric: str, reason: str, doubts: list[dict[str, str]]) -> dict[str, Any]:
+    """A metric that failed, as ``flat`` has it."""
+    why = {"code": "failed", "verdict": str(Verdict.INVALID), "text": reason}
+    return {
+        **dict.fromkeys(FIELDS),
+        **{field: getattr(row, field) for field in FIELDS[:8]},
+        "metric": metric,
+        "n": row.n,
+        "status": str(Status.FAILED),
+        "verdict": str(Verdict.INVALID),
+        "reasons": [why, *doubts],
+        "key": row.key,
+        "run": row.run,
+    }
 
 
 def _json(objects: Iterable[dict[str, Any]]) -> str:

@@ -34,7 +34,8 @@ class Row(NamedTuple):
     """One cell of the leaderboard: its coordinate, what became of it, its numbers and the doubts about them.
 
     ``norm`` and ``eps`` (pixel units) are None for an unperturbed attack. ``position`` is the cell's place in its run.
-    A cell that its run has not reached is ``interrupted``. ``scores`` is empty unless ``status`` is ok.
+    A cell that its run has not reached is ``interrupted``. ``scores`` is empty unless ``status`` is ok. ``unmeasured``:
+    metrics that failed, each with the reason.
     """
 
     profile: str
@@ -53,6 +54,7 @@ class Row(NamedTuple):
     scores: tuple[StoredScore, ...]
     key: str
     run: str
+    unmeasured: tuple[tuple[str, str], ...] = ()
 
 
 # Every label, oldest run first. Which of them is newest is settled in Python, and scores and reasons are read apart: a
@@ -67,6 +69,7 @@ ORDER BY r.started, r.id, rc.position
 COORDINATE, STATUS = 8, 9  # columns of LABELS: the coordinate ends before its place in the run, then the status
 
 SCORES = "SELECT cell_key, metric, value, low, high, n, unit FROM scores {where} ORDER BY cell_key, metric"
+UNMEASURED = "SELECT cell_key, metric, reason FROM scores {where} ORDER BY cell_key, metric"
 REASONS = "SELECT cell_key, code, verdict, text FROM reasons {where} ORDER BY cell_key, scope, position"
 LABELLED = "cell_key IN (SELECT rc.cell_key FROM run_cells rc {where})"
 
@@ -162,11 +165,13 @@ def _rows(
     labelled = [LABELLED.format(where=where)] if where else []
     cells = chosen(reader.tuples(LABELS.format(where=where), **labels))
     doubts = _reasons(reader.tuples(REASONS.format(where=_where(labelled)), **labels))
-    labelled = ["value IS NOT NULL", *labelled]  # a metric that does not apply is stored and not shown
     if metric is not None:
         labelled, labels = ["metric = :metric", *labelled], {**labels, "metric": metric}
-    scores = _scores(reader.tuples(SCORES.format(where=_where(labelled)), **labels))
-    return [_row(cell, scores, doubts) for cell in cells]
+    # A metric that does not apply is stored and not shown.
+    scores = _scores(reader.tuples(SCORES.format(where=_where(["value IS NOT NULL", *labelled])), **labels))
+    failed = _unmeasured(reader.tuples(UNMEASURED.format(where=_where(["reason <> ''", *labelled])), **labels))
+    rows = [_row(cell, scores, doubts) for cell in cells]
+    return [row._replace(unmeasured=tuple(failed[row.key])) if row.key in failed else row for row in rows]
 
 
 def _check_run(reader: Reader, run: str) -> None:
@@ -201,6 +206,13 @@ def _scores(found: Iterable[Columns]) -> Mapping[str, list[StoredScore]]:
     return by_cell
 
 
+def _unmeasured(found: Iterable[Columns]) -> Mapping[str, list[tuple[str, str]]]:
+    by_cell: dict[str, list[tuple[str, str]]] = {}
+    for key, metric, reason in found:
+        by_cell.setdefault(key, []).append((metric, reason))
+    return by_cell
+
+
 def _reasons(found: Iterable[Columns]) -> Mapping[str, list[Reason]]:
     by_cell: defaultdict[str, list[Reason]] = defaultdict(list)
     for key, code, verdict, text in found:
@@ -214,11 +226,14 @@ def _row(cell: Columns, scores: Mapping[str, list[StoredScore]], doubts: Mapping
         status, verdict, judged, reason = Status.INTERRUPTED.value, Verdict.INVALID.value, 0, "not reached by its run"
     why = [] if status == "ok" else [Reason(status, Verdict.INVALID, reason or status)]
     reasons = tuple(why + doubts[key]) if key in doubts else tuple(why)
-    return Row._make((*cell[:STATUS], status, verdict, judged, reasons, tuple(scores.get(key, ())), key, run))
+    return Row._make((*cell[:STATUS], status, verdict, judged, reasons, tuple(scores.get(key, ())), key, run, ()))
 
 
 def cell_states(reader: Reader, keys: Sequence[str]) -> dict[str, CellState]:
-    """Status, the scores' content keys by the metric's name, and whether verified, of those cells that exist."""
+    """Status, the scores' content keys by the metric's name, and whether verified, of those cells that exist.
+
+    A score that failed is none.
+    """
     status: dict[str, tuple[Status, bool]] = {}
     measured: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for begin in range(0, len(keys), CHUNK):
@@ -226,7 +241,8 @@ def cell_states(reader: Reader, keys: Sequence[str]) -> dict[str, CellState]:
         names = ", ".join(f":{name}" for name in chunk)
         rows = reader.rows(f"SELECT key, status, facts FROM cells WHERE key IN ({names})", **chunk)
         status.update((row["key"], (Status(row["status"]), _verified(row["facts"]))) for row in rows)
-        for row in reader.rows(f"SELECT cell_key, metric, metric_key FROM scores WHERE cell_key IN ({names})", **chunk):
+        query = f"SELECT cell_key, metric, metric_key FROM scores WHERE reason = '' AND cell_key IN ({names})"
+        for row in reader.rows(query, **chunk):
             measured[row["cell_key"]][row["metric"]] = row["metric_key"]
     return {key: CellState(value, measured[key], verified) for key, (value, verified) in status.items()}
 

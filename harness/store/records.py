@@ -110,7 +110,7 @@ class CellRecord:
 class ScoreRecord(NamedTuple):
     """One metric of one cell: value with its 95 % interval (None where there is none); ``unit`` as the metric says.
 
-    A value of None says that the metric does not apply to this cell.
+    A value of None says that the metric does not apply to this cell, or with a ``reason`` that it failed.
 
     ``metric_key`` is the content key of the metric, so that a changed metric is measured again.
     """
@@ -122,6 +122,7 @@ class ScoreRecord(NamedTuple):
     high: float | None
     n: int
     unit: str
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ scores = Table(
     Column("high", Double),
     Column("n", Integer, nullable=False),
     _text("unit"),
+    _text_with_default("reason", ""),
     sqlite_with_rowid=False,
 )
 

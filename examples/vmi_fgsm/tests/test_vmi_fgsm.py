@@ -9,7 +9,7 @@ from vmi_fgsm import VMIFGSM
 
 from harness.attacking import ModelProblem
 from harness.contract import rules
-from harness.contract.material import right, small
+from harness.material import right, small
 from harness.types import Threat
 
 THREAT = Threat("Linf", 8 / 255)

@@ -1,0 +1,28 @@
+"""The module of a fit, as its plugin builds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness import boundary
+from harness.captioning.vocabulary import Vocabulary
+from harness.randomness import derive, generators_kept, seed_generators
+from harness.steps import FitStep
+from harness.types import Preparation
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def build_module(
+    step: FitStep, mean: Sequence[float], std: Sequence[float], vocabulary: Vocabulary | None = None
+) -> nn.Module:
+    """The model of a fit, initialised from its seed. Raises BenchError where weights or parameters do not fit."""
+    assert step.data.facts is not None
+    preparation = Preparation(step.data.facts, tuple(mean), tuple(std), vocabulary)
+    hooks = boundary.bind("models", step.model.component)
+    with generators_kept():
+        seed_generators(derive(step.seed, "initialise"))
+        module: nn.Module = hooks.build(preparation=preparation)
+    return module
