@@ -153,6 +153,7 @@ class Counted(nn.Module):
         self.forwards = self.backwards = 0
         self.by_gradient = by_gradient
         self._batch, self._threat, self._budget, self._draws = batch, threat, budget, draws
+        self._flat: tuple[Tensor, Tensor] | None = None
         if batch is not None:
             self.cost = batch.y.new_zeros(len(batch.y), 2)  # forwards and backwards, (N, 2)
             self.best, self._won = batch.x.clone(), torch.zeros_like(batch.y, dtype=torch.bool)
@@ -165,7 +166,8 @@ class Counted(nn.Module):
             if self._draws > 1:
                 logits = torch.stack([logits, *(self.module(x) for _ in range(self._draws - 1))]).mean(0)
         if logits.requires_grad:
-            logits.register_hook(lambda gradient: self._count_backward(rows, len(x)))  # type: ignore[no-untyped-call]
+            count = len(x)  # and not x, which the hook would keep alive
+            logits.register_hook(lambda _: self._count_backward(rows, count))  # type: ignore[no-untyped-call]
         if self._budget is not None and rows is not None:
             self._remember(rows, x.detach(), logits.detach())
         return logits
@@ -177,10 +179,13 @@ class Counted(nn.Module):
         n = len(self._batch.y)
         if len(x) == n:
             return torch.arange(n, device=x.device)
-        given = self._batch.x.flatten(1)
-        return torch.cat(
-            [torch.cdist(part.detach().flatten(1).float(), given).argmin(1) for part in torch.split(x, 64)]
-        )
+        if self._flat is None:
+            given = self._batch.x.flatten(1)
+            self._flat = given, given.square().sum(1)
+        given, squares = self._flat
+        # |g - x|^2 without |x|^2, which tells no samples apart: libraries that attack one image at a time ask often.
+        parts = torch.split(x.detach().flatten(1).float(), 64)
+        return torch.cat([torch.addmm(squares, part, given.T, alpha=-2).argmin(1) for part in parts])
 
     def _pay(self, rows: Tensor | None, count: int) -> None:
         if rows is not None:
