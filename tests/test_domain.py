@@ -244,8 +244,10 @@ def test_the_objective_is_handed_what_the_domain_says(
     splits = digits().splits
     pixels = {int(i): x for split in ("train", "validation") for x, _, ids in [batch_of(splits[split])]
               for i, x in zip(ids, x, strict=True)}  # fmt: skip
-    assert {int(i) for _, ids, _ in watcher.SEEN for i in ids} == set(pixels)
-    for x, ids, x_adv in watcher.SEEN:
+    rehearsed, *seen = watcher.SEEN
+    assert len(rehearsed[1]) == 2
+    assert {int(i) for _, ids, _ in seen for i in ids} == set(pixels)
+    for x, ids, x_adv in seen:
         plain = torch.stack([pixels[int(i)] for i in ids])
         expected = domain().enter(plain) if which == "normalised" else plain
         torch.testing.assert_close(x, expected)
