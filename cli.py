@@ -95,6 +95,15 @@ Defenses = Annotated[
         help="Defenses, instead of the matrix's.",
     ),
 ]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="A,B",
+        autocompletion=completing.of_kind("metrics"),
+        help="Metrics, instead of the matrix's.",
+    ),
+]
 Cell = Annotated[
     str,
     typer.Argument(metavar="CELL", help="6 or more first characters of a key, or MODEL/DEFENSE/ATTACK[:NORM][:EPS]."),
@@ -128,6 +137,7 @@ def run(
     ] = None,
     attacks: Attacks = None,
     defenses: Defenses = None,
+    metrics: Metrics = None,
     eps: Annotated[
         str | None, typer.Option("--eps", metavar="E,F", help="Attack budgets in pixel units, e.g. 8/255.")
     ] = None,
@@ -508,7 +518,7 @@ def figures(
         from harness.report.reference import published as read
 
         published = read(reference, registry)
-    wanted = Wanted(_names(kind) or (), samples, _names(classes) or (), published)
+    wanted = Wanted(_names(kind, "--kind") or (), samples, _names(classes, "--classes") or (), published)
     places = flow.Places(tuple(data or ()), store, artifacts)
     drawn = draw(flow.prospect(_options(given), places, dry=True), places, wanted, Path(out), print)
     for note in drawn.notes:
@@ -517,14 +527,14 @@ def figures(
 
 def _options(given: Mapping[str, Any]) -> Options:
     """What a command's arguments say of a request: those that are called as a field of the options is."""
-    from harness.request import Options
+    from harness.request import Matrix, Options
 
     found = {field.name: given[field.name] for field in fields(Options) if field.name in given}
-    lists = {name: _names(found[name]) for name in ("models", "datasets", "attacks", "defenses")}
+    lists = {field.name: _names(found.get(field.name), f"--{field.name}") for field in fields(Matrix)}
     return Options(**{**found, **lists, "settings": found["settings"] or ()})
 
 
-def _names(text: str | None) -> list[str] | None:
+def _names(text: str | None, option: str) -> list[str] | None:
     """Names separated by commas; one that holds a comma itself stands in double quotes, as in CSV."""
     import csv
 
@@ -532,7 +542,7 @@ def _names(text: str | None) -> list[str] | None:
         return None
     names = [name.strip() for row in csv.reader([text], skipinitialspace=True) for name in row if name.strip()]
     if not names:
-        raise BenchError(f"got {text!r}; one or more names, separated by commas, are needed")
+        raise BenchError(f"{option}: got {text!r}; one or more names, separated by commas, are needed")
     return names
 
 

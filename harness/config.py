@@ -257,7 +257,7 @@ def _matrix(tables: Table, name: str, options: Options) -> Matrix:
     if name not in matrices:
         raise unknown("--matrix", name, matrices)
     matrix = fill(Matrix, matrices[name], f"matrices.{name}")
-    chosen = {f.name: getattr(options, f.name, None) or getattr(matrix, f.name) for f in fields(Matrix)}
+    chosen = {f.name: getattr(options, f.name) or getattr(matrix, f.name) for f in fields(Matrix)}
     matrix = Matrix(**{kind: tuple(dict.fromkeys(names)) for kind, names in chosen.items()})
     for kind in ("models", "datasets", "attacks", "defenses", "metrics"):
         if not getattr(matrix, kind) and kind not in ("metrics", "datasets"):
@@ -265,5 +265,5 @@ def _matrix(tables: Table, name: str, options: Options) -> Matrix:
         for wanted in getattr(matrix, kind):
             if kind == "attacks":
                 wanted = wanted.partition("@")[0]
-            check(tables, kind, wanted, f"--{kind}" if kind != "metrics" else kind)
+            check(tables, kind, wanted, f"--{kind}")
     return matrix

@@ -155,6 +155,7 @@ class Options:
     weights: str | None = None
     attacks: Sequence[str] | None = None
     defenses: Sequence[str] | None = None
+    metrics: Sequence[str] | None = None
     eps: str | None = None
     norm: str | None = None
     seeds: str | None = None

@@ -66,7 +66,9 @@ def refused(call: Callable[..., Ended], *arguments: str) -> str:
     ("arguments", "message"),
     [
         ("--models vit_tf", "--models: no such name 'vit_tf'; did you mean vit_ft"),
-        ("--models ,", "one or more names, separated by commas"),
+        ("--models ,", "--models: got ','; one or more names, separated by commas"),
+        ("--metrics ,", "--metrics: got ','; one or more names, separated by commas"),
+        ("--metrics acuracy", "--metrics: no such name 'acuracy'; did you mean accuracy"),
         ("--attacks pdg", "--attacks: no such name 'pdg'; did you mean pgd"),
         ("--defenses pdg_at", "--defenses: no such name 'pdg_at'; did you mean pgd_at"),
         ("--matrix repotr", "--matrix: no such name 'repotr'; did you mean report"),

@@ -42,6 +42,7 @@ def test_a_registry_of_ones_own_counts_and_a_broken_one_offers_nothing(
     ("words", "offered"),
     [
         ("bench run --models resnet_noisy,vit_", {"resnet_noisy,vit_ft", "resnet_noisy,vit_scratch"}),
+        ("bench run --metrics accuracy,top", {"accuracy,top5_accuracy", "accuracy,top_k_accuracy"}),
         ("bench table --matrix captions_", {"captions_targeted"}),
         ("bench info attacks torchatt", {"torchattacks", "torchattacks_fgsm", "torchattacks_pgd"}),
     ],

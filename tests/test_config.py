@@ -274,7 +274,7 @@ def test_the_last_setting_wins_and_the_tables_stay() -> None:
         ("matrices.report=3", "matrices.report must be a table"),
         ("matrices.report.models=[]", "matrices.report: no models"),
         ("matrices.report.attacks=['pdg']", "--attacks: no such name 'pdg'; did you mean pgd"),
-        ("matrices.report.metrics=['acuracy']", "metrics: no such name 'acuracy'; did you mean accuracy"),
+        ("matrices.report.metrics=['acuracy']", "--metrics: no such name 'acuracy'; did you mean accuracy"),
         ("run.matrix=repotr", "--matrix: no such name 'repotr'; did you mean report"),
         ("run.seeds=[1.5]", "--seeds: got 1.5; a whole number"),
         ("run.seeds=[true]", "--seeds: got True; a whole number"),
@@ -289,6 +289,14 @@ def test_a_mistaken_setting_is_one_line(setting: str, message: str) -> None:
 
 
 # --- options
+
+
+def test_metrics_of_the_options_stand_in_the_place_of_the_matrix_s() -> None:
+    request = resolve(Options(metrics=["accuracy", "top_k_accuracy:3", "accuracy"]))
+    assert list(request.metrics) == ["accuracy", "top_k_accuracy:3"]
+    assert request.metrics["top_k_accuracy:3"].parameters == {"k": 3}
+    assert request.matrix.models == resolve(Options()).matrix.models
+    assert "attack_success_rate" in resolve(Options()).metrics
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def test_in_the_normalised_domain_weights_are_left_alone_and_nothing_is_overwrit
     ("arguments", "message"),
     [
         (["--kind", "overveiw"], "--kind: no such name 'overveiw'; did you mean overview"),
-        (["--kind", ","], "got ','; one or more names"),
+        (["--kind", ","], "--kind: got ','; one or more names"),
         (["--classes", "seven"], "--classes: no such name 'seven'"),
         (["--samples", "0"], "--samples: got 0; 1 or more images are needed"),
         (["--reference", "repotr"], "--reference: no such name 'repotr'; did you mean report"),
