@@ -52,7 +52,7 @@ class FileEntry:
 def announced(path: Path) -> list[FileEntry]:
     """The components of a file: its classes with methods marked ``@hookimpl``, but for those that begin with ``_``.
 
-    Each is called as its class in snake_case, or what ``name: ClassVar[str] = "..."`` says. Raises BenchError.
+    Each is called as its class in snake_case, or as ``name: ClassVar[str] = "..."`` says. Raises BenchError.
     """
     where = f"plugin file {path}"
     try:
@@ -61,14 +61,18 @@ def announced(path: Path) -> list[FileEntry]:
     except OSError as error:
         raise BenchError(f"{where}: cannot be read: {error.strerror}; give the path of a Python file") from error
     except (SyntaxError, ValueError) as error:
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         raise BenchError(f"{where}: is not Python{line}: {getattr(error, 'msg', error)}") from error
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    classes: dict[str, ast.ClassDef] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and classes.setdefault(node.name, node) is not node:
+            raise BenchError(f"{where}: has two classes {node.name}, line {node.lineno}; give one another name")
     found: list[FileEntry] = []
     for name, node in classes.items():
         hooks = set(_hooks(node, classes))
         if hooks and not name.startswith("_"):
-            found.append(FileEntry(_kind(hooks, f"{where}: {name}"), _name(node), name, path.resolve(), source))
+            kind, called = _kind(hooks, f"{where}: {name}"), _name(node, f"{where}: {name}")
+            found.append(FileEntry(kind, called, name, path.resolve(), source))
     if not found:
         raise BenchError(f"{where}: no component in it; a frozen dataclass with methods marked @hookimpl is needed")
     return found
@@ -77,7 +81,7 @@ def announced(path: Path) -> list[FileEntry]:
 def _hooks(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> Iterator[str]:
     """The methods of a class and of those classes of the file that it inherits from that are marked ``@hookimpl``."""
     for base in node.bases:
-        if isinstance(base, ast.Name) and base.id in classes and classes[base.id] is not node:
+        if isinstance(base, ast.Name) and base.id in classes and classes[base.id].lineno < node.lineno:
             yield from _hooks(classes[base.id], classes)
     for part in node.body:
         if isinstance(part, ast.FunctionDef):
@@ -98,15 +102,22 @@ def _kind(hooks: set[str], where: str) -> str:
     return kinds[0]
 
 
-def _name(node: ast.ClassDef) -> str:
+def _name(node: ast.ClassDef, where: str) -> str:
     for part in node.body:
-        if isinstance(part, ast.AnnAssign) and ast.unparse(part.target) == "name" and "ClassVar" in _text(part):
-            return str(part.value.value) if isinstance(part.value, ast.Constant) else snake_case(node.name)
+        if _names_it(part):
+            given = getattr(part, "value", None)
+            if not (isinstance(given, ast.Constant) and isinstance(given.value, str) and given.value.isidentifier()):
+                shown = ast.unparse(given) if isinstance(given, ast.expr) else "nothing"
+                raise BenchError(f"{where}: name: got {shown}; letters, digits and _ in quotes are needed")
+            return given.value
     return snake_case(node.name)
 
 
-def _text(part: ast.AnnAssign) -> str:
-    return ast.unparse(part.annotation)
+def _names_it(part: ast.stmt) -> bool:
+    """Whether it is ``name = ...``, a ClassVar or without a type; one with another type is a parameter."""
+    if isinstance(part, ast.AnnAssign):
+        return ast.unparse(part.target) == "name" and "ClassVar" in ast.unparse(part.annotation)
+    return isinstance(part, ast.Assign) and "name" in map(ast.unparse, part.targets)
 
 
 def snake_case(name: str) -> str:

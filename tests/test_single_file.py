@@ -93,6 +93,20 @@ def test_a_class_gives_its_name_in_snake_case(name: str, expected: str) -> None:
     assert snake_case(name) == expected
 
 
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ('name: ClassVar[str] = "other"', "other"),
+        ("name = 'other'", "other"),
+        ('name: str = "other"', "worst"),
+        ('other = name = "third"', "third"),
+    ],
+)
+def test_a_line_of_the_class_gives_its_name_unless_it_is_a_parameter(line: str, name: str, mine: Path) -> None:
+    mine.write_text(MINE.replace('name: ClassVar[str] = "worst_class"', line))
+    assert [entry.name for entry in announced(mine)] == ["my_shift", name]
+
+
 def test_the_bytes_of_the_file_are_in_the_content_key(mine: Path) -> None:
     def key(text: str) -> str:
         mine.write_text(text)
@@ -132,8 +146,14 @@ WRONG = {
     "misspells its only hook": (MINE.replace("def measure", "def mesure"), "'mesure'; did you mean measure"),
     "is of two kinds": (MINE.replace("class Worst", "class Worst(_Base)"), "has hooks of attacks and metrics"),
     "takes a name": (MINE.replace('"worst_class"', '"accuracy"'), "metrics 'accuracy' is that of adversarial-bench"),
+    "is no text": ("x = 1\0\n", "is not Python: source code string cannot contain null bytes"),
+    "inherits in a circle": ("class A(B): ...\nclass B(A): ...\n", "no component in it"),
+    "has a name with a space": (MINE.replace('"worst_class"', '"worst class"'), "got 'worst class'; letters"),
+    "has a name that is not written down": (MINE.replace('"worst_class"', "NAME"), "Worst: name: got NAME; letters"),
+    "has a name that is no text": (MINE.replace('"worst_class"', "3"), "Worst: name: got 3; letters"),
+    "has two classes of a name": (MINE + "\n\nclass Worst:\n    pass\n", "has two classes Worst, line "),
     "takes its own name": (
-        MINE.replace("class Worst", "class Best") + MINE,
+        MINE + "\n\nclass Best(Worst):\n    name: ClassVar[str] = 'worst_class'\n",
         "metrics 'worst_class' is that of my_attack",
     ),
 }
