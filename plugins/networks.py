@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn, tensor
-from torchvision.models.resnet import BasicBlock
 
 from harness.errors import BenchError
 
@@ -84,6 +83,33 @@ def _resized(x: Tensor, crop: Crop) -> Tensor:
     return x.clamp(-LEVEL / 2, 1 + LEVEL / 2) if crop.interpolation == "bicubic" else x
 
 
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions and a way past them; (N, into, H, W) -> (N, out, H / stride, W / stride).
+
+    He et al., "Deep residual learning for image recognition", CVPR 2016. Names and numbers are torchvision's, whose
+    import takes longer than a small network's evaluation.
+    """
+
+    def __init__(self, into: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(into, out, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or into != out:
+            self.downsample = nn.Sequential(nn.Conv2d(into, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        past = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.bn2(self.conv2(x))
+        x += past
+        out: Tensor = self.relu(x)
+        return out
+
+
 class Unwrapped(nn.Module):
     """A network that answers with a record (transformers), as one that gives its logits or another entry.
 
@@ -146,7 +172,7 @@ def resnet18(channels: int, classes: int, width: int) -> nn.Module:
     for stage in range(4):
         out = width * 2**stage
         for stride in (1 if stage == 0 else 2, 1):
-            stages.append(_block(into, out, stride))
+            stages.append(BasicBlock(into, out, stride))
             into = out
     network = nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1, bias=False),
@@ -161,10 +187,3 @@ def resnet18(channels: int, classes: int, width: int) -> nn.Module:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return network
-
-
-def _block(into: int, out: int, stride: int) -> nn.Module:
-    shortcut = None
-    if stride != 1 or into != out:
-        shortcut = nn.Sequential(nn.Conv2d(into, out, 1, stride, bias=False), nn.BatchNorm2d(out))
-    return BasicBlock(into, out, stride, shortcut)

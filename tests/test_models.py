@@ -17,7 +17,7 @@ from harness.errors import BenchError
 from harness.types import Facts, Preparation
 from plugins.models.resnet18 import ResNet18
 from plugins.models.timm import Timm
-from plugins.networks import Normalised
+from plugins.networks import BasicBlock, Normalised
 
 torch.set_num_threads(1)
 
@@ -74,6 +74,21 @@ def test_normalisation_happens_inside_with_the_datas_figures(model: Any) -> None
     # Buffers, for they belong to the weights: saved with them, moved with them, never trained.
     assert {"mean", "std"} <= module.state_dict().keys()
     assert not {"mean", "std"} & {name for name, _ in module.named_parameters()}
+
+
+@pytest.mark.parametrize(("into", "out", "stride"), [(4, 4, 1), (4, 8, 2), (4, 8, 1)])
+def test_a_residual_block_is_torchvisions(into: int, out: int, stride: int) -> None:
+    block = BasicBlock(into, out, stride)
+    way = nn.Sequential(nn.Conv2d(into, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+    wanted = torchvision.models.resnet.BasicBlock(into, out, stride, None if stride == 1 and into == out else way)
+    wanted.load_state_dict(block.state_dict())
+    x = torch.rand(5, into, 6, 6)
+    for _ in range(2):  # the second with the running means of the first
+        assert torch.equal(block(x), wanted(x))
+    assert all(
+        torch.equal(a, b) for a, b in zip(block.state_dict().values(), wanted.state_dict().values(), strict=True)
+    )
+    assert torch.equal(block.eval()(x), wanted.eval()(x))
 
 
 def test_images_of_another_size_are_resized_inside_and_keep_their_gradient() -> None:

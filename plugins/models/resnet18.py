@@ -18,7 +18,7 @@ class ResNet18:
 
     width: channels of the first stage over 64 (1.0 has 11.2 million parameters with 100 classes). weights: a local
     safetensors file in this module's own names to start from.
-    He et al., "Deep residual learning for image recognition", CVPR 2016; blocks from torchvision.
+    He et al., "Deep residual learning for image recognition", CVPR 2016; blocks as in torchvision.
     """
 
     width: float = 1.0
