@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import ceil, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.types import Score
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     Statistic = Callable[[NDArray[np.float64]], Any]
 
+Z = 1.959963984540054
+"""The normal distribution's 97.5 % point."""
 RESAMPLES = 2000
 SEED = 0
 EXACT_BELOW = 25
@@ -29,24 +32,30 @@ class Discordance(NamedTuple):
 
 
 def rate(hits: int, n: int) -> Score:
-    """A share of ``n`` with its 95 % Wilson interval (scipy)."""
-    from scipy.stats import binomtest
+    """A share of ``n`` with its 95 % Wilson interval (Newcombe, Statistics in Medicine 17 (1998), method 3).
 
-    interval = binomtest(hits, n).proportion_ci(0.95, method="wilson")
-    return Score(hits / n, float(interval.low), float(interval.high), n)
+    To the last digit that of scipy, whose import takes longer than all the rates of a run.
+    """
+    if not 0 <= hits <= n or n < 1:
+        raise ValueError(f"{hits} of {n} is no share")
+    p, denominator = hits / n, 2 * (n + Z**2)
+    centre = (2 * n * p + Z**2) / denominator
+    half = Z / denominator * sqrt(4 * n * p * (1 - p) + Z**2)
+    return Score(p, centre - half if hits else 0.0, centre + half if hits < n else 1.0, n)
 
 
 def mean(values: Sequence[float]) -> Score:
     """A mean with its 95 % Student interval; no interval for fewer than two values or for values all alike."""
     import numpy as np
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats, whose t calls this, takes a second to import
 
     array = np.asarray(values, dtype=np.float64)
     n = len(array)
     if n < 2 or array.min() == array.max():  # not by the deviation, which rounding keeps from being 0
         return Score(float(array.mean()), None, None, n)
-    low, high = t.interval(0.95, n - 1, loc=array.mean(), scale=array.std(ddof=1) / n**0.5)
-    return Score(float(array.mean()), float(low), float(high), n)
+    half = float(stdtrit(n - 1, 0.975) * (array.std(ddof=1) / n**0.5))
+    centre = float(array.mean())
+    return Score(centre, centre - half, centre + half, n)
 
 
 def median(values: Sequence[float]) -> Score:
@@ -127,9 +136,7 @@ def samples_needed(a_only_rate: float, b_only_rate: float, power: float = 0.8, a
     The rates are the shares of samples that only a, and only b, gets right. Connor, Biometrics 43 (1987) 207-211.
     Raises ValueError for rates that are none.
     """
-    from math import ceil
-
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     discordant, difference = a_only_rate + b_only_rate, abs(a_only_rate - b_only_rate)
     if min(a_only_rate, b_only_rate) < 0 or discordant > 1 + 1e-9:
@@ -137,7 +144,7 @@ def samples_needed(a_only_rate: float, b_only_rate: float, power: float = 0.8, a
     if difference == 0:
         return None
     spread = max(0.0, discordant - difference**2) ** 0.5
-    root = norm.isf(alpha / 2) * discordant**0.5 + norm.isf(1 - power) * spread
+    root = -ndtri(alpha / 2) * discordant**0.5 - ndtri(1 - power) * spread
     return ceil((root / difference) ** 2)
 
 

@@ -28,9 +28,15 @@ def test_a_rate_has_its_wilson_interval(n: int, share: float) -> None:
     assert score.low == pytest.approx(max(0, centre - half), abs=1e-9)
     assert score.high == pytest.approx(min(1, centre + half), abs=1e-9)
     assert 0 <= score.low <= p <= score.high <= 1
+    assert (score.low, score.high) == tuple(stats.binomtest(hits, n).proportion_ci(0.95, method="wilson"))
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(("hits", "n"), [(0, 0), (3, 2), (-1, 2)])
+def test_what_is_no_share_has_no_rate(hits: int, n: int) -> None:
+    with pytest.raises(ValueError, match=f"{hits} of {n} is no share"):
+        rate(hits, n)
+
+
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     hits = np.random.default_rng(0).binomial(200, 0.3, size=400)
     scores = [rate(int(hit), 200) for hit in hits]
