@@ -20,6 +20,7 @@ from harness.artifacts import Tensors, read_checkpoint, state_of, write_checkpoi
 from harness.attacking import ModelProblem
 from harness.divergence import Diverged, Unstable, Watch, check_finite
 from harness.lessons import Lessons
+from harness.optimizers import SGD, Adam, AdamW
 from harness.randomness import SampleRandom, derive, generators_kept, seed_generators
 from harness.recipe import Recipe
 from harness.schedule import Schedule
@@ -305,9 +306,9 @@ def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     parameters = [p for p in module.parameters() if p.requires_grad]
     common: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=recipe.momentum > 0, **common)
+        return SGD(parameters, momentum=recipe.momentum, nesterov=recipe.momentum > 0, **common)
     common |= {"fused": True} if recipe.fused else {}
-    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](parameters, **common)
+    return {"adam": Adam, "adamw": AdamW}[recipe.optimizer](parameters, **common)
 
 
 def _under(tensors: Tensors, prefix: str) -> Tensors:

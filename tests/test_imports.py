@@ -20,7 +20,7 @@ from harness.types import KINDS
 TOP = Path(__file__).resolve().parents[1]
 HEAVY = {"torch", "numpy", "sklearn", "torchvision", "timm", "scipy"}
 
-# Runs a command and says on the last line of standard error which packages it has imported.
+# Runs a command and says on the last line of standard error which modules it has imported.
 SPY = """
 import json, sys
 sys.argv = ["bench", *sys.argv[1:]]
@@ -30,7 +30,7 @@ try:
 except SystemExit as end:
     assert not end.code, end.code
 finally:
-    print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})), file=sys.stderr)
+    print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 """
 
 
@@ -252,7 +252,7 @@ def _code_strings(path: Path) -> Iterator[str]:
 # --- cost
 
 
-def imported_packages(folder: Path, *arguments: str) -> set[str]:
+def imported_modules(folder: Path, *arguments: str) -> set[str]:
     command = [sys.executable, "-c", SPY, *arguments]
     told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
@@ -272,10 +272,29 @@ def imported_packages(folder: Path, *arguments: str) -> set[str]:
 )
 @pytest.mark.usefixtures("small_store")
 def test_a_light_command_imports_nothing_heavy(command: str, unwanted: set[str], workplace: Path) -> None:
-    packages = imported_packages(workplace, *command.split())
-    assert "typer" in packages  # or else the list is not what it seems
-    assert packages & unwanted == set()
+    modules = imported_modules(workplace, *command.split())
+    assert "typer" in modules  # or else the list is not what it seems
+    assert modules & unwanted == set()
+
+
+@pytest.mark.slow
+def test_a_run_on_the_digits_imports_only_what_it_computes_with(workplace: Path) -> None:
+    """Training and attacking a residual network, and the intervals of what comes out."""
+    cell = ("--models", "resnet_original", "--defenses", "none", "--attacks", "pgd", "--limit", "20")
+    modules = imported_modules(workplace, "run", *cell, "--set", "models.resnet_original.training.epochs=1")
+    assert {"torch.optim", "plugins.networks", "plugins.metrics.seconds"} <= modules
+    libraries = {
+        "torchvision",
+        "timm",
+        "transformers",
+        "torchattacks",
+        "sklearn",
+        "statsmodels",
+        "pandas",
+        "matplotlib",
+    }
+    assert modules & (libraries | {"scipy.stats", "torch._dynamo", "sympy"}) == set()
 
 
 def test_listing_imports_no_plugin(workplace: Path) -> None:
-    assert "plugins" not in imported_packages(workplace, "list")
+    assert "plugins" not in imported_modules(workplace, "list")
