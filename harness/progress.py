@@ -29,8 +29,9 @@ class Reporter:
 class Lines(Reporter):
     """One plain line for each thing that ends, for logs and pipes; a sign of life every half minute in between."""
 
-    def __init__(self, stream: TextIO = sys.stderr, quiet_s: float = 30.0) -> None:
-        self._stream, self._quiet_s = stream, quiet_s
+    def __init__(self, stream: TextIO | None = None, quiet_s: float = 30.0) -> None:
+        """stream: None is standard error as it is now, which may not be what it was when this file was imported."""
+        self._stream, self._quiet_s = stream or sys.stderr, quiet_s
         self._label, self._spoke = "", time.monotonic()
 
     def step(self, label: str, seconds: float | None) -> None:

@@ -4,11 +4,12 @@ The data is not part of the repository. It is looked for in ``BENCH_SHARED_DATA`
 the repository. Without it the tests that need it are skipped with a reason that starts "no real data:"; where ``CI`` is
 set they fail instead.
 
-Also a throw-away plugin distribution, and the command run in a process of its own.
+Also a throw-away plugin distribution, and the command.
 """
 
 from __future__ import annotations
 
+import functools
 import gc
 import getpass
 import hashlib
@@ -179,7 +180,15 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def bench(workplace: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the command in a process of its own, in ``workplace``."""
+    """Runs the command in ``workplace``, in this process."""
+    from commands import in_process  # torch, for the tests that run something only
+
+    return functools.partial(in_process, workplace)
+
+
+@pytest.fixture
+def bench_process(workplace: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The same in a process of its own, for what a plugin or a signal does to a process."""
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "cli", *arguments]

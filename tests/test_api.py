@@ -467,10 +467,10 @@ def test_progress_is_told_or_not(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-def test_the_numbers_are_those_of_the_command(bench: Bench, workplace: Path) -> None:
+def test_the_numbers_are_those_of_the_command(bench_process: Bench, workplace: Path) -> None:
     short = "models.resnet_noisy.training.epochs=1"
     options = ("--models", "resnet_noisy", "--defenses", "none", "--limit", "100", "--set", short)
-    ended = bench("run", "--quiet", *options)
+    ended = bench_process("run", "--quiet", *options)
     assert ended.returncode == 0, ended.stderr
     command = harness.results("results.db")
     given: dict[str, Any] = {"limit": 100, "settings": [short], "progress": False}

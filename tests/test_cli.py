@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 from cells import Filler
+from commands import in_process
 
 import cli
 from harness.errors import BenchError
@@ -32,14 +33,12 @@ class Ended(NamedTuple):
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """The command in this process: as the entry point runs it, without a second for starting."""
+def call(workplace: Path) -> Callable[..., Ended]:
+    """The command in this process."""
 
     def run(*arguments: str) -> Ended:
-        monkeypatch.setattr("sys.argv", ["bench", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return Ended(int(end.value.code or 0), *capsys.readouterr())
+        ended = in_process(workplace, *arguments)
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     return run
 
@@ -196,8 +195,8 @@ def test_what_the_parser_refuses_has_exit_code_2(arguments: str, call: Callable[
     assert ended.out == ""
 
 
-def test_the_process_ends_with_the_code_of_the_mistake(bench: Process) -> None:
-    ended = bench("run", "--models", "vit_tf")
+def test_the_process_ends_with_the_code_of_the_mistake(bench_process: Process) -> None:
+    ended = bench_process("run", "--models", "vit_tf")
     assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (2, "", 1)
 
 

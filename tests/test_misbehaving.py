@@ -138,9 +138,9 @@ def scores(row: Row) -> dict[str, tuple[float, float | None, float | None, int]]
 
 
 def test_bad_plugins_cost_their_own_cells_only(
-    bench: Bench, workplace: Path, plugin_distribution: Callable[..., Path]
+    bench_process: Bench, workplace: Path, plugin_distribution: Callable[..., Path]
 ) -> None:
-    alone = ran(bench, workplace, "alone.db", "clean,fgsm,pgd", "none")
+    alone = ran(bench_process, workplace, "alone.db", "clean,fgsm,pgd", "none")
     assert alone.ended.returncode == 0, alone.ended.stderr
     entries = {"bad_raises": "Raises", "bad_nan": "NaN", "bad_shape": "Shape", "bad_dtype": "Dtype"}
     entries |= {"greedy": "Greedy", "vandal": "Vandal"}
@@ -148,7 +148,7 @@ def test_bad_plugins_cost_their_own_cells_only(
     plugin_distribution("unimportable", 'raise ImportError("no licence")', attacks={"bad_import": "Odd"})
     # The good ones stand among and after the bad ones, which could have spoilt the model by then.
     attacks = "bad_raises,clean,bad_nan,vandal,fgsm,bad_import,bad_shape,greedy,bad_dtype,pgd"
-    beside = ran(bench, workplace, "beside.db", attacks, "none,always_first")
+    beside = ran(bench_process, workplace, "beside.db", attacks, "none,always_first")
 
     assert beside.ended.returncode == 1, beside.ended.stderr
     assert "Traceback" not in beside.ended.stdout + beside.ended.stderr

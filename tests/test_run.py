@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import in_process
 
 Bench = Callable[..., "subprocess.CompletedProcess[str]"]
 CHEAP = ("--set", "models.resnet_original.training.epochs=2", "--set", "models.resnet_original.hardening.epochs=1")
@@ -20,11 +21,12 @@ CHEAP = ("--set", "models.resnet_original.training.epochs=2", "--set", "models.r
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the default command has run once: the 24 cells of tiny."""
+    """A folder in which the default command has run once, as a process: the 24 cells of tiny."""
     folder = tmp_path_factory.mktemp("tiny")
-    ended = in_folder(folder, "run", "--json")
-    assert isinstance(ended, dict)
-    assert ended["counts"] == {"ok": 24, "failed": 0, "skipped": 0, "interrupted": 0}
+    command = [sys.executable, "-m", "cli", "run", "--json"]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["counts"] == {"ok": 24, "failed": 0, "skipped": 0, "interrupted": 0}
     return folder
 
 
@@ -35,8 +37,7 @@ def tiny(finished: Path, tmp_path: Path) -> Path:
 
 
 def in_folder(folder: Path, *arguments: str) -> dict[str, Any] | list[dict[str, Any]]:
-    command = [sys.executable, "-m", "cli", *arguments]
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    ended = in_process(folder, *arguments)
     assert ended.returncode == 0, ended.stderr
     found: dict[str, Any] | list[dict[str, Any]] = json.loads(ended.stdout)
     return found
@@ -86,9 +87,7 @@ def test_a_new_metric_is_taken_from_stored_outcomes(tiny: Path) -> None:
     model = ("--models", "vit_scratch")
     metrics = '["accuracy", "mean_linf_again"]'
     more = ("--set", "metrics.mean_linf_again.component=perturbation", "--set", f"matrices.report.metrics={metrics}")
-    ended = subprocess.run(
-        [sys.executable, "-m", "cli", "run", *model, *more], cwd=tiny, capture_output=True, text=True, check=False
-    )
+    ended = in_process(tiny, "run", *model, *more)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("measured mean_linf_again") == 6
     rows = in_folder(tiny, "table", "--format", "json", "--metric", "mean_linf_again")
