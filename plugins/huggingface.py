@@ -98,7 +98,9 @@ def tensors(files: Sequence[Path]) -> dict[str, Tensor]:
 
     index = files[-1].suffix == ".json"
     parts = [files[-1].parent / name for name in _parts(files[-1])] if index else [files[-1]]
-    return {name: tensor for part in parts for name, tensor in read(str(part)).items()}
+    found = {name: tensor for part in parts for name, tensor in read(str(part)).items()}
+    parallel = all(name.startswith("module.") for name in found)
+    return {name.removeprefix("module."): tensor for name, tensor in found.items()} if parallel else found
 
 
 def _parts(index: Path) -> list[str]:

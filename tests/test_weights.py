@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from networks import batch_of, images, small
 from safetensors.torch import save_file
+from torch import nn
 
 from harness.boundary import bind
 from harness.errors import BenchError
@@ -67,16 +71,57 @@ def test_a_tensor_left_over_is_refused_with_its_name() -> None:
         transfer(small(), source, 5, "start a")
 
 
-@pytest.mark.parametrize("inside", [None, "state_dict", "model"])
+BESIDE = {"epoch": 3, "acc": np.float64(94.1), "args": argparse.Namespace(lr=0.1), "optimizer_state_dict": {}}
+
+
+@pytest.mark.parametrize("inside", [None, "state_dict", "model", "model_state_dict", "net", "generator"])
+@pytest.mark.parametrize("name", ["saved.pt", "last.ckpt", "best.pth.tar", "weights"])
 def test_a_state_dict_written_by_torch_is_read_from_where_training_scripts_put_it(
-    inside: str | None, tmp_path: Path
+    inside: str | None, name: str, tmp_path: Path
 ) -> None:
     own = small(seed=1).state_dict()
-    parallel = {f"module.{name}": tensor for name, tensor in own.items()}
-    torch.save({inside: parallel, "epoch": 3} if inside else own, tmp_path / "saved.pt")
-    found = read(str(tmp_path / "saved.pt"))
+    torch.save({inside: own, **BESIDE} if inside else own, tmp_path / name)
+    found = read(str(tmp_path / name))
     assert found.keys() == own.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in own.items())
+
+
+def test_what_a_file_is_its_bytes_tell_and_not_its_name(tmp_path: Path) -> None:
+    save_file(small(seed=1).state_dict(), tmp_path / "a.pt")
+    assert read(str(tmp_path / "a.pt")).keys() == small().state_dict().keys()
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module.model."])
+def test_names_that_a_wrapper_put_something_before_are_found(prefix: str) -> None:
+    own = small(seed=1).state_dict()
+    module = small()
+    assert transfer(module, {f"{prefix}{name}": tensor for name, tensor in own.items()}, 5, "start a") == []
+    assert all(torch.equal(module.state_dict()[name], tensor) for name, tensor in own.items())
+
+
+def test_a_network_that_calls_its_part_module_keeps_its_names() -> None:
+    inner = nn.Sequential()
+    inner.add_module("module", small(seed=1))
+    assert transfer(copy.deepcopy(inner), inner.state_dict(), 5, "start a") == []
+
+
+def test_a_checkpoint_of_several_networks_is_refused_naming_them(tmp_path: Path) -> None:
+    torch.save({"generator": small().state_dict(), "critic": small().state_dict()}, tmp_path / "gan.pt")
+    with pytest.raises(BenchError, match=r"gan\.pt: no state_dict; it holds generator, critic; save"):
+        read(str(tmp_path / "gan.pt"))
+
+
+@pytest.mark.parametrize("content", [b"hello" * 100, b""])
+def test_what_torch_did_not_write_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(BenchError, match=r"a\.pt: damaged, or more in it than tensors"):
+        read(str(tmp_path / "a.pt"))
+
+
+def test_a_class_in_a_file_is_named(tmp_path: Path) -> None:
+    torch.save(small(), tmp_path / "whole.pt")
+    with pytest.raises(BenchError, match=r"whole\.pt: more in it than tensors: \S+\.Small, and code"):
+        read(str(tmp_path / "whole.pt"))
 
 
 class Trap:
@@ -190,6 +235,23 @@ def test_a_timm_model_refuses_weights_with_a_tensor_missing(tmp_path: Path, clas
     save_file(tensors, file)
     with pytest.raises(BenchError, match=r"vit7\.safetensors do not fit: .*blocks\.1\.attn\.qkv\.weight"):
         build(Timm(image_size=16, weights=str(file), **VIT), classes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("classes", [5, 7])
+def test_a_timm_model_takes_what_a_wrapper_saved_and_refuses_what_is_left_over(
+    classes: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tensors = read(str(vit_file(tmp_path, 7)))
+    torch.save({"state_dict": {f"model.{name}": tensor for name, tensor in tensors.items()}}, tmp_path / "lit.ckpt")
+    model = Timm(image_size=16, weights=str(tmp_path / "lit.ckpt"), **VIT)  # type: ignore[arg-type]
+    found = build(model, classes).network.state_dict()  # type: ignore[union-attr]
+    assert torch.equal(found["blocks.1.attn.qkv.weight"], tensors["blocks.1.attn.qkv.weight"])
+    save_file(
+        {**tensors, "blocks.2.attn.qkv.weight": tensors["blocks.1.attn.qkv.weight"] + 1}, tmp_path / "deep.safetensors"
+    )
+    with pytest.raises(BenchError, match=r"deep\.safetensors do not fit: .*blocks\.2\.attn\.qkv\.weight"):
+        build(Timm(image_size=16, weights=str(tmp_path / "deep.safetensors"), **VIT), classes)  # type: ignore[arg-type]
+    assert not caplog.records
 
 
 @pytest.mark.slow

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -110,7 +113,7 @@ class Timm:
 
     def _network(self, channels: int, classes: int, size: int, *, fill: bool) -> tuple[nn.Module, tuple[str, ...]]:
         """The network, and the name of its classifier where its weights have one of other classes."""
-        from harness.weights import read
+        from harness.weights import matched, read
         from plugins.networks import one_line
 
         file = (self.weights or (str(self._hub_file()) if self.pretrained else "")) if fill else ""
@@ -120,17 +123,18 @@ class Timm:
         if file:
             # timm drops the file's head unless the file has as many classes as timm's own weights: told the truth, it
             # keeps a head that fits.
-            tensors = read(file)
             name = f"{self._config().classifier}.weight"
+            tensors = matched(read(file), [name])
             head = tensors.get(name)
-            given["pretrained_cfg_overlay"] = {"file": file}
+            given["pretrained_cfg_overlay"] = {"state_dict": dict(tensors)}
             if head is not None:
                 given["pretrained_cfg_overlay"]["num_classes"] = len(head)
                 new = (name,) if len(head) != classes else ()
         try:
-            network = _create(self.architecture, size, given)
+            with _left_over() as over:
+                network = _create(self.architecture, size, given)
             if file and self.weights:
-                _check_names(network, tensors)
+                _check_names(network, tensors, over)
             return network, new
         except (RuntimeError, TypeError, ValueError, AssertionError, KeyError) as error:
             origin = f"weights {file} do not fit" if file else "cannot be built"
@@ -154,13 +158,34 @@ class Timm:
         return hub.huggingface(self.architecture, name, file, "give it as `--set models.NAME.weights=PATH`")
 
 
-def _check_names(network: nn.Module, names: Collection[str]) -> None:
-    """Raises ValueError unless the file has every parameter but the classifier's; timm itself would only log it."""
+def _check_names(network: nn.Module, names: Collection[str], over: Collection[str]) -> None:
+    """Raises ValueError unless the file has every parameter but the classifier's, and no other."""
     heads = network.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
     missing = [name for name, _ in network.named_parameters() if name not in names and not name.startswith(heads)]
     if missing:
         raise ValueError(f"{len(missing)} of its tensors are not in the file, {missing[0]} first")
+    if strange := [name for name in over if not name.startswith(heads)]:
+        # The blocks of a deeper network of the same kind would else be dropped without a word.
+        raise ValueError(f"{len(strange)} tensors of the file are not in it, {strange[0]} first")
+
+
+@contextlib.contextmanager
+def _left_over() -> Iterator[list[str]]:
+    """The names of tensors that timm, while it fills a network, finds no place for; it only logs them."""
+    found: list[str] = []
+
+    def note(record: logging.LogRecord) -> bool:
+        told = re.match(r"Unexpected keys \((.*?)\) found", record.getMessage())
+        found.extend(told[1].split(", ") if told else [])
+        return told is None
+
+    log = logging.getLogger("timm.models._builder")
+    log.addFilter(note)
+    try:
+        yield found
+    finally:
+        log.removeFilter(note)
 
 
 def _create(architecture: str, size: int, given: dict[str, Any]) -> nn.Module:

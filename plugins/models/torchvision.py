@@ -137,9 +137,10 @@ class Torchvision:
         """What the file holds for this network, under the names of today."""
         import torch
 
-        from harness.weights import read
+        from harness.weights import matched, read
 
-        tensors = {DENSE_LAYER.sub(r"\1\2", name): tensor for name, tensor in read(file).items()}
+        tensors = matched(read(file), network.state_dict())
+        tensors = {DENSE_LAYER.sub(r"\1\2", name): tensor for name, tensor in tensors.items()}
         left_out = AUXILIARY.get(self.architecture, ())
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(left_out)}
         for name in network.state_dict():
