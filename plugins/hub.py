@@ -27,19 +27,24 @@ def huggingface(model: str, repository: str, file: str, advice: str) -> Path:
 def optional(model: str, repository: str, file: str, advice: str) -> Path | None:
     """As ``huggingface``; None where the repository is known to have no such file."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
     from huggingface_hub.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its own lines about retries would stand before the one that helps
     try:
         return _fetched(hf_hub_download, repository, file)
+    except HFValidationError as error:
+        raise BenchError(
+            f"model {model}: no such folder, and no name on the Hugging Face hub; a folder of save_pretrained, or "
+            "a name such as google/vit-base-patch16-224, is needed"
+        ) from error
     except Exception as error:
         absent = isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)
         # Without a network: the hub's cache remembers that there is none by an object of its own.
         if absent or not isinstance(try_to_load_from_cache(repository, file), str | None):
             return None
         raise BenchError(
-            f"model {model}: weights {repository} are not in the local cache and could not be downloaded "
+            f"model {model}: {repository} is not in the local cache and could not be downloaded "
             f"({type(error).__name__}); fetch https://huggingface.co/{repository}/resolve/main/{file} and {advice}"
         ) from error
 
@@ -64,8 +69,7 @@ def address(model: str, url: str, folder: Path) -> Path:
     except (OSError, RuntimeError) as error:
         raise BenchError(
             f"model {model}: weights {name} are not in the local cache and could not be downloaded "
-            f"({type(error).__name__}); fetch {url} and put it into {folder}, or give it as "
-            "`--set models.NAME.weights=PATH`"
+            f"({type(error).__name__}); fetch {url} and put it into {folder}, or give it by --weights PATH"
         ) from error
     finally:
         socket.setdefaulttimeout(before)

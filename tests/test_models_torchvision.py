@@ -275,8 +275,8 @@ def test_without_a_network_it_says_what_to_fetch_and_where_to_put_it(
         bind("models", Torchvision(architecture="resnet18", pretrained=True)).sources()
     assert str(error.value) == (
         "model resnet18: weights resnet18-f37072fd.pth are not in the local cache and could not be downloaded "
-        f"(URLError); fetch {url} and put it into {tmp_path}/hub/checkpoints, or give it as "
-        "`--set models.NAME.weights=PATH`"
+        f"(URLError); fetch {url} and put it into {tmp_path}/hub/checkpoints, or give it by "
+        "--weights PATH"
     )
     assert f"downloading {url}" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.pth"))

@@ -23,6 +23,7 @@ from harness.types import Threat
 from harness.weights import read
 from plugins.attacks.pgd import PGD
 from plugins.image_processors import measured
+from plugins.models.hf import HuggingFace
 from plugins.models.transformers import Overrides, Transformers
 
 transformers: Any = pytest.importorskip("transformers", reason="the extra transformers is not installed")
@@ -295,6 +296,14 @@ def test_a_folder_needs_its_configurations(tmp_path: Path) -> None:
         bind("models", Transformers(weights=str(file))).sources()
 
 
+@pytest.mark.usefixtures("workplace")
+def test_a_folder_that_is_not_there_is_told() -> None:
+    with pytest.raises(
+        BenchError, match=r"model \./mine: no such folder, and no name on the Hugging Face hub; a folder"
+    ):
+        bind("models", HuggingFace("./mine")).sources()
+
+
 def test_offline_it_says_what_to_fetch_and_where_to_put_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -302,11 +311,11 @@ def test_offline_it_says_what_to_fetch_and_where_to_put_it(monkeypatch: pytest.M
     with pytest.raises(BenchError) as error:
         hooks.sources()
     assert str(error.value) == (
-        "model google/vit-base-patch16-224: weights google/vit-base-patch16-224 are not in the local cache and could "
-        "not be downloaded (LocalEntryNotFoundError); fetch "
-        "https://huggingface.co/google/vit-base-patch16-224/resolve/main/model.safetensors and give it as "
-        "`--set models.NAME.weights=FOLDER/model.safetensors`, with the repository's config.json and "
-        "preprocessor_config.json in the same folder"
+        "model google/vit-base-patch16-224: google/vit-base-patch16-224 is not in the local cache and could not be "
+        "downloaded (LocalEntryNotFoundError); fetch "
+        "https://huggingface.co/google/vit-base-patch16-224/resolve/main/model.safetensors and put it, config.json and "
+        "preprocessor_config.json from there into one folder: the model is then hf:FOLDER, or weights = "
+        "FOLDER/model.safetensors"
     )
 
 

@@ -86,9 +86,9 @@ def test_offline_it_says_what_to_fetch(monkeypatch: pytest.MonkeyPatch, tmp_path
         bind("models", ViT(size="tiny", pretrained=True)).sources()
     repository = "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
     assert str(error.value) == (
-        f"model vit_tiny_patch16_224: weights {repository} are not in the local cache and could not be downloaded "
+        f"model vit_tiny_patch16_224: {repository} is not in the local cache and could not be downloaded "
         f"(LocalEntryNotFoundError); fetch https://huggingface.co/{repository}/resolve/main/model.safetensors and give "
-        "it as `--set models.NAME.weights=PATH`"
+        "it by --weights PATH"
     )
 
 

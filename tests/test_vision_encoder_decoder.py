@@ -402,9 +402,9 @@ def test_offline_it_says_what_to_fetch_and_where_to_put_it(monkeypatch: pytest.M
     with pytest.raises(BenchError) as error:
         bind("models", VisionEncoderDecoder(architecture=name)).sources()
     assert str(error.value) == (
-        f"model {name}: weights {name} are not in the local cache and could not be downloaded "
-        f"(LocalEntryNotFoundError); fetch https://huggingface.co/{name}/resolve/main/model.safetensors and give it as "
-        "`--set models.NAME.weights=FOLDER/model.safetensors`, with the repository's config.json, "
+        f"model {name}: {name} is not in the local cache and could not be downloaded "
+        f"(LocalEntryNotFoundError); fetch https://huggingface.co/{name}/resolve/main/model.safetensors and give it by "
+        "--weights FOLDER/model.safetensors, with the repository's config.json, "
         "preprocessor_config.json, generation_config.json and the files of its tokenizer in the same folder"
     )
 

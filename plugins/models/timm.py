@@ -154,8 +154,10 @@ class Timm:
         config = self._config()
         name, file = config.hf_hub_id, config.hf_hub_filename or "model.safetensors"
         if not name:
-            raise BenchError(f"model {self.architecture}: timm has no pretrained weights for it; set weights = PATH")
-        return hub.huggingface(self.architecture, name, file, "give it as `--set models.NAME.weights=PATH`")
+            raise BenchError(
+                f"model {self.architecture}: timm has no pretrained weights for it; give yours by --weights PATH"
+            )
+        return hub.huggingface(self.architecture, name, file, "give it by --weights PATH")
 
 
 def _check_names(network: nn.Module, names: Collection[str], over: Collection[str]) -> None:

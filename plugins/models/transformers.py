@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from plugins.networks import Crop
 
 ADVICE = (
-    "give it as `--set models.NAME.weights=FOLDER/model.safetensors`, with the repository's config.json and "
-    "preprocessor_config.json in the same folder"
+    "put it, config.json and preprocessor_config.json from there into one folder: the model is then hf:FOLDER, or "
+    "weights = FOLDER/model.safetensors"
 )
 INSTEAD = "give its entries as overrides to a kind of model, for example architecture = vit"
 

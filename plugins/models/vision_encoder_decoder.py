@@ -30,7 +30,7 @@ TOKENIZERS = (
 """The files that a tokenizer is made of, in the order of preference."""
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json")
 ADVICE = (
-    "give it as `--set models.NAME.weights=FOLDER/model.safetensors`, with the repository's config.json, "
+    "give it by --weights FOLDER/model.safetensors, with the repository's config.json, "
     "preprocessor_config.json, generation_config.json and the files of its tokenizer in the same folder"
 )
 KIND = "vision-encoder-decoder"
