@@ -33,6 +33,9 @@ $(INSTALLED): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@# torchattacks brings an older copy of robustbench, and the one that is installed last wins.
+	@sed -n '/^robustbench==/,/# via/p' requirements.lock | $(BIN)/uv pip install --quiet --python $(BIN)/python \
+		--no-deps --require-hashes --reinstall-package robustbench --requirement -
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 

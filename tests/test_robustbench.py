@@ -55,7 +55,7 @@ def test_weights_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -
     def offline(number: str, place: Path) -> None:
         raise ConnectionError
 
-    monkeypatch.setattr(_library().utils, "download_gdrive_new", offline)
+    monkeypatch.setattr(_library().utils, "download_gdrive_new", offline, raising=False)
     with pytest.raises(BenchError) as caught:
         RobustBench(NAME).sources()
     told = str(caught.value)
@@ -63,6 +63,14 @@ def test_weights_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -
         "not in models/cifar10/Linf and could not be downloaded (ConnectionError); fetch https://drive.google" in told
     )
     assert told.endswith(f"put it there as {NAME}.pt")
+
+
+def test_an_older_copy_that_another_package_put_over_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from plugins.models.robustbench import _library
+
+    monkeypatch.delattr(_library().utils, "download_gdrive_new", raising=False)
+    with pytest.raises(BenchError, match=r"overwritten by .* torchattacks brings; pip install --force-reinstall"):
+        RobustBench(NAME).sources()
 
 
 def test_what_is_wrong_is_said_in_a_line() -> None:

@@ -99,13 +99,19 @@ class RobustBench:
         numbers = self._entry().get("gdrive_id")
         if numbers is None:
             return []  # RobustBench takes them from another library, which has a cache of its own
+        fetch = getattr(_library().utils, "download_gdrive_new", None)
+        if fetch is None:
+            raise BenchError(
+                "robustbench: its files were overwritten by those of the same name that torchattacks brings; "
+                "pip install --force-reinstall --no-deps robustbench"
+            )
         places = [self._place] if isinstance(numbers, str) else []
         places = places or [self._place.with_name(f"{self._place.name}_m{place}.pt") for place in range(len(numbers))]
         for number, place in zip([numbers] if isinstance(numbers, str) else numbers, places, strict=True):
             place.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with contextlib.redirect_stdout(sys.stderr):
-                    _library().utils.download_gdrive_new(number, place)
+                    fetch(number, place)
             except Exception as error:  # gdown's own, and the network's
                 raise BenchError(
                     f"model {self.name}: its weights are not in {place.parent} and could not be downloaded "
