@@ -292,6 +292,24 @@ def test_the_first_broken_rules_are_named(plug: Callable[[str], Path]) -> None:
         assert_contract("attacks", "mine")
 
 
+def test_other_images_under_the_same_ids_are_found(plug: Callable[[str], Path]) -> None:
+    plug(data(seed=""))
+    assert one("datasets", "repeatable").detail == "train: other images the second time"
+
+
+def test_a_hook_that_gives_the_wrong_thing_breaks_one_rule(plug: Callable[[str], Path]) -> None:
+    plug(ATTACK + PERTURB + "        return x_adv.numpy()\n")
+    found = {result.rule: result for result in check(Candidate("attacks", "mine"))}
+    assert [rule for rule, result in found.items() if result.state is State.FAILED] == ["images_made"]
+    assert "threat, random) gave a ndarray of shape (12, 3, 32, 32)" in found["images_made"].detail
+    assert found["global_state"].detail == "cannot be told, for images_made is broken"
+
+
+def test_what_the_engine_sees_to_does_not_apply_to_a_step_attack() -> None:
+    states = {result.rule: result.state for result in check(Candidate("attacks", "fgsm"))}
+    assert {rule for rule in ("budget", "box") if states[rule] is State.OTHER} == {"budget", "box"}
+
+
 def test_a_rule_that_does_not_apply_is_a_skipped_test() -> None:
     (claim,) = [claim for claim in rules("attacks", "fgsm") if str(claim) == "counted"]
     with pytest.raises(unittest.SkipTest, match="the engine's"):

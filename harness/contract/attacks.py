@@ -118,6 +118,7 @@ def images_made(candidate: Candidate) -> str:
 def budget(candidate: Candidate) -> str:
     if candidate.says("minimum_norm", False):
         raise DoesNotApply("it looks for the smallest perturbation, whatever the budget")
+    _needs_own_loop(candidate)
     told = []
     for one in seen(candidate):
         if one.threat and one.threat.norm != SEVERITY:
@@ -129,8 +130,14 @@ def budget(candidate: Candidate) -> str:
     return "; ".join(told)
 
 
+def _needs_own_loop(candidate: Candidate) -> None:
+    if by_step(candidate):
+        raise DoesNotApply("the engine projects what a step attack proposes")
+
+
 @rule("attacks", "what it proposes lies in [0, 1]")
 def box(candidate: Candidate) -> str:
+    _needs_own_loop(candidate)
     low = min(float(one.x_adv.min()) for one in seen(candidate))
     high = max(float(one.x_adv.max()) for one in seen(candidate))
     need(low >= 0 and high <= 1, f"pixels from {low:.6g} to {high:.6g}")

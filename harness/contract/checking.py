@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.contract import attacks, datasets, defenses, everything, metrics, models  # noqa: F401, they add rules
@@ -31,7 +32,21 @@ def check(candidate: Candidate) -> list[Result]:
     """What comes of every rule. Where the component cannot be made, of the first alone, which says so."""
     first, *others = claims(candidate)
     found = first.result()
-    return [found] if candidate.configured.fault else [found, *(claim.result() for claim in others)]
+    return [found] if candidate.configured.fault else _told_once([found, *(claim.result() for claim in others)])
+
+
+def _told_once(found: Sequence[Result]) -> list[Result]:
+    """A hook that gives the wrong thing breaks the first rule that calls it; the others cannot be told."""
+    causes: dict[str, str] = {}
+    told = []
+    for result in found:
+        cause, gave, _ = result.detail.partition(" gave ")
+        if result.state is State.FAILED and gave and " breaks the boundary: " in cause:
+            if cause in causes:
+                result = replace(result, state=State.OTHER, detail=f"cannot be told, for {causes[cause]} is broken")
+            causes.setdefault(cause, result.rule)
+        told.append(result)
+    return told
 
 
 def assert_contract(kind: str, name: str, *, data: Sequence[str] = (), **parameters: Any) -> None:
