@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +39,35 @@ Figures = tuple[Sequence[float], Sequence[float]]
 
 
 class Mended(NamedTuple):
-    """Another preprocessing: what it is, the figures (C) that pixels in [0, 1] are normalised by, the channel order."""
+    """Another preprocessing: what it is, the figures (C) that pixels in [0, 1] are normalised by, channels and size.
+
+    figured: mean and std are to be set so; else they are the module's, or undo what it does unseen.
+    """
 
     text: str
     mean: Tensor
     std: Tensor
-    flipped: bool
+    flipped: bool = False
+    figured: bool = False
+    unresized: bool = False
+
+    def remedy(self, size: Sequence[int]) -> str:
+        """What to set. size: (H, W) of the images."""
+        wanted = []
+        if self.unresized:
+            wanted.append(f"image_size = {size[-1]}")
+        if self.figured:
+            wanted.append(f"mean = {_figures(self.mean)} and std = {_figures(self.std)}")
+        found = [f"set {' and '.join(wanted)}"] if wanted else []
+        if self.flipped:
+            found.append("turn the channels round in it by x.flip(1)")
+        return ", ".join(found) or "leave that normalisation out"
+
+
+def _figures(values: Tensor) -> str:
+    """As they are written in a registry or in code; one for all channels where they are the same."""
+    texts = [f"{value:.4g}" for value in values.tolist()]
+    return f"[{', '.join(texts if len(set(texts)) > 1 else texts[:1])}]"
 
 
 def suspected(module: nn.Module, samples: Samples, data: Figures, accuracy: float, batch_size: int) -> list[Reason]:
@@ -68,7 +91,7 @@ def suspected(module: nn.Module, samples: Samples, data: Figures, accuracy: floa
         return []
     text = (
         f"{best.text} accuracy would be {after / n:.0%} instead of {before / n:.0%} (n = {n}): the weights were "
-        "probably trained so; set the model's mean and std, or turn the channels round, and run again"
+        f"probably trained so; {best.remedy(samples.images.shape[-2:])}, and run again"
     )
     return [Reason("preprocessing", Verdict.SUSPECT, text)]
 
@@ -101,13 +124,46 @@ def _mended(module: nn.Module, samples: Samples, data: Figures) -> list[Mended]:
     if float(mine[0].abs().max()) > 1:
         found["with mean and standard deviation taken as of pixels from 0 to 255"] = (mine[0] / 255, mine[1] / 255)
     found["with pixels from 0 to 255"] = pixels
-    ways = [Mended(name, *figures, False) for name, figures in found.items() if not _same(figures, mine)]
-    if channels != 3:
-        return ways
-    turned = [
-        way._replace(text=f"with BGR channels and {way.text.removeprefix('with ')}", flipped=True) for way in ways
+    undone = {f"without {name}" for name in by_name}
+    ways = [
+        Mended(name, *figures, figured=name not in undone)
+        for name, figures in found.items()
+        if not _same(figures, mine)
     ]
-    return [Mended("with BGR channels", *mine, True), *ways, *turned]
+    if channels == 3:
+        turned = [way._replace(text=_and("with BGR channels", way), flipped=True) for way in ways]
+        ways = [Mended("with BGR channels", *mine, flipped=True), *ways, *turned]
+    if not _takes_unresized(module, samples):
+        return ways
+    own_size = "with images of their own size, {} x {},".format(*samples.images.shape[-2:])
+    unresized = [way._replace(text=_and(own_size.rstrip(","), way), unresized=True) for way in ways]
+    return [*ways, Mended(own_size, *mine, unresized=True), *unresized]
+
+
+def _and(first: str, way: Mended) -> str:
+    return f"{first} and {way.text.removeprefix('with ')}"
+
+
+def _takes_unresized(module: nn.Module, samples: Samples) -> bool:
+    """Whether it resizes such images, and its network would take them as they are; many trained on small images do."""
+    size = getattr(module, "size", None)
+    if not isinstance(size, tuple) or size == tuple(samples.images.shape[-2:]) or not _buffers(module):
+        return False
+    try:
+        with _unresized(module):
+            module(samples.take(torch.arange(1, device=samples.labels.device)).x)
+    except Exception:  # foreign code, which has errors of every type
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _unresized(module: Any) -> Iterator[None]:
+    size, module.size = module.size, None
+    try:
+        yield
+    finally:
+        module.size = size
 
 
 def _wide(values: Sequence[float], width: int, like: Tensor) -> Tensor:
@@ -148,5 +204,7 @@ def _right(module: nn.Module, batch: Batch, way: Mended | None, batch_size: int)
             kept.enter_context(_set(buffers, way))
         elif way:
             x = (x - way.mean.to(x).view(1, -1, 1, 1)) / way.std.to(x).view(1, -1, 1, 1)
+        if way and way.unresized:
+            kept.enter_context(_unresized(module))
         logits = torch.cat([module(part) for part in x.split(batch_size)])  # type: ignore[no-untyped-call]
     return int((logits.argmax(1) == batch.y).sum())

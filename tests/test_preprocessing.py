@@ -145,6 +145,49 @@ def test_channels_in_another_order_are_named(trained: dict[str, nn.Module], name
 
 
 @pytest.mark.slow
+def test_what_is_to_be_set_mends_it(trained: dict[str, nn.Module]) -> None:
+    (text,) = reasons(normalised(trained["imagenet"], "plain"))
+    assert "; set mean = [0.485, 0.456, 0.406] and std = [0.229, 0.224, 0.225], and run again" in text
+    (text,) = reasons(normalised(trained["halves"], "plain"))
+    assert "; set mean = [0.5] and std = [0.5], and run again" in text
+    (text,) = reasons(Turned(normalised(trained["data"], "data")))
+    assert "; turn the channels round in it by x.flip(1), and run again" in text
+
+
+class Cornered(nn.Module):
+    """Takes images of any size, and looks at their upper left 8 x 8 pixels."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x[..., :8, :8])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", ["halves", "imagenet"])
+def test_images_that_are_resized_to_another_size_than_in_training_are_named(
+    trained: dict[str, nn.Module], given: str
+) -> None:
+    mean, std = (list(values) * (CHANNELS // len(values)) for values in FIGURES[given])
+    spoilt = Normalised(Cornered(trained["halves"]), mean, std, (16, 16)).eval()
+    text = reasons(spoilt)[0]
+    assert text.startswith("with images of their own size, 8 x 8")
+    assert "; set image_size = 8" in text
+    assert ("mean = [0.5]" in text) == (given == "imagenet")
+    assert spoilt.size == (16, 16)
+
+
+@pytest.mark.slow
+def test_a_network_of_one_size_is_not_asked_for_another(trained: dict[str, nn.Module]) -> None:
+    upright = Normalised(nn.Sequential(nn.Upsample((8, 8)), trained["data"]), *DATA, size=(16, 16)).eval()
+    inside = Normalised(nn.Sequential(nn.Flatten(), nn.Linear(CHANNELS * 256, 10)), *DATA, size=(16, 16)).eval()
+    assert accuracy(upright) > 0.8
+    assert not reasons(inside)
+
+
+@pytest.mark.slow
 def test_what_is_normalised_twice_is_named(trained: dict[str, nn.Module]) -> None:
     inside = normalised(trained["data"], "data")  # a network that normalises itself
     told = reasons(normalised(inside, "imagenet"))[0]

@@ -23,7 +23,7 @@ EXPLANATIONS: Mapping[str, str] = {
     "preprocessing": (
         "The model came with its weights and is poor on clean images, and looking at the same images in another way "
         "raises its accuracy by 10 points or more: most likely it was trained so, and every number of it is too low. "
-        "Set the model's mean and std, or turn the channels round in its file, and run it again."
+        "Set what the reason names, and run it again."
     ),
     "unchanged": (
         "The attack handed back images equal to the clean ones, so these samples were never attacked and count as "
