@@ -16,6 +16,8 @@ from harness.types import KINDS
 
 PACKAGED = (Path(__file__).parent / "registry.toml", Path(__file__).parent.parent / "registry.toml")
 SETTABLE = (*KINDS, "matrices", "run")
+TABLES = ("training", "hardening", "overrides")
+"""Keys of a component that are tables, so that keys of theirs come after them."""
 SECTIONS = (*SETTABLE, "profiles", "references", "plugins")
 REST = ":"
 """The key of an entry under which stands what a name ``COMPONENT:REST`` gives the component's first field."""
@@ -92,6 +94,8 @@ def check(tables: Table, kind: str, name: str, where: str) -> None:
     if told or name in registry.names(kind):
         return
     found = inline(kind, name)
+    if found is None and ".py" in name and kind == "models":
+        raise BenchError(f"{where}: {name!r} is no name of a model; of a file of yours it is file:{name}")
     if found is None and ":" in name:
         raise unknown(f"{where}: {name}: component", name.partition(":")[0], registry.names(kind))
     if found is None:
@@ -199,4 +203,17 @@ def _keys(text: str) -> tuple[list[str], str]:
     path, equals, raw = text.partition("=")
     if '"' in path or "'" in path:
         raise BenchError(f'--set {text}: quotes are left open or out of place; write SECTION."NAME".KEY=VALUE')
-    return (path.strip().split(".") if equals else []), raw
+    keys = path.strip().split(".") if equals else []
+    if len(keys) > 3 and ":" in keys[1] and keys[2] not in TABLES:
+        # The dots of such a name would be taken for keys, and what is set for something that nobody asks for.
+        place = next((at for at, key in enumerate(keys) if at > 1 and key in TABLES), len(keys) - 1)
+        right = ".".join([keys[0], f'"{".".join(keys[1:place])}"', *keys[place:]])
+        raise BenchError(f"--set {text}: a name with dots stands in quotes: '{right}={raw}'")
+    return keys, raw
+
+
+def dotted(*keys: str) -> str:
+    """A key of ``--set`` with the quotes that it needs: ``models."file:./a.py".mean``."""
+    if all(key.replace(":", "").replace("-", "_").isidentifier() for key in keys):
+        return ".".join(keys)
+    return ".".join(key if key.isidentifier() else f'"{key}"' for key in keys)

@@ -103,6 +103,8 @@ def test_where_the_words_cannot_be_read_one_line_says_what_to_set() -> None:
     ("name", "settings", "message"),
     [
         ("resnet18", [], "depend on the data set; name one by --set models.resnet18.dataset=NAME"),
+        ("timm:resnet18", [], "name one by --set models.timm:resnet18.dataset=NAME"),
+        ("timm:resnet18.a1_in1k", [], "name one by --set 'models.\"timm:resnet18.a1_in1k\".dataset=NAME'"),
         ("resnet_original", ["models.resnet_original.dataset=image_folder"], "image_folder: no path is set"),
         ("resnet_original", ["models.resnet_original.dataset=shapes_fa"], "a model for classification, its dataset"),
         ("caption_additive", ["models.caption_additive.dataset=digits"], "a model for captioning, its dataset digits"),

@@ -112,6 +112,19 @@ def test_the_registry_may_have_such_a_name(tmp_path: Path) -> None:
             'quotes are left open or out of place; write SECTION."',
         ),
         ({"settings": ["models.tim:resnet18.dataset=digits"], "models": ["tim:resnet18"]}, "did you mean timm?"),
+        (
+            {"settings": ["models.file:./net.py:build.mean=[0.5]"]},
+            "a name with dots stands in quotes: 'models.\"file:./net.py:build\".mean=[0.5]'",
+        ),
+        (
+            {"settings": ["datasets.numpy:a.npz.layout=NHWC"]},
+            "a name with dots stands in quotes: 'datasets.\"numpy:a.npz\".layout=NHWC'",
+        ),
+        (
+            {"settings": ["models.timm:resnet18.a1_in1k.training.epochs=3"]},
+            "quotes: 'models.\"timm:resnet18.a1_in1k\".training.epochs=3'",
+        ),
+        ({"models": ["./net.py:build"]}, "is no name of a model; of a file of yours it is file:./net.py:build"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(options: dict[str, Any], told: str) -> None:

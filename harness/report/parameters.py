@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import boundary, locating
 from harness.errors import BenchError
+from harness.layers import dotted
 from harness.report.columns import columns
 from harness.request import Configured, ModelConfig
 from harness.types import CAPTIONING, CLASSIFICATION, Facts, Preparation
@@ -32,9 +33,7 @@ def counted(model: ModelConfig, dataset: Configured | None, data: Sequence[str])
     from harness.analysis.parameters import groups
 
     if dataset is None:
-        raise BenchError(
-            f"depend on the data set; name one by --set models.{model.name}.dataset=NAME (bench list datasets)"
-        )
+        raise BenchError(f"depend on the data set; name one by --set {_dataset_of(model)} (bench list datasets)")
     task = getattr(model.component, "task", CLASSIFICATION)
     roots = locating.roots(data)
     facts, vocabulary = _facts(model, dataset, task, roots), None
@@ -47,6 +46,11 @@ def counted(model: ModelConfig, dataset: Configured | None, data: Sequence[str])
     prepared = Preparation(facts, (0.5,) * channels, (0.25,) * channels, vocabulary, outline=True)
     answers = f"{words:,} words, the special ones among them" if task == CAPTIONING else f"{len(facts.classes)} classes"
     return groups(_outline(model, prepared)), f"images of {' x '.join(map(str, facts.shape))}, {answers}"
+
+
+def _dataset_of(model: ModelConfig) -> str:
+    key = f"{dotted('models', model.name, 'dataset')}=NAME"
+    return f"'{key}'" if '"' in key else key
 
 
 def lines(found: Sequence[Group], of: str) -> list[str]:
