@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,6 +237,13 @@ def test_limit_takes_the_samples_that_the_command_takes() -> None:
     assert np.array_equal(outcome.prediction, whole["pgd"].outcome.prediction[outcome.ids])
 
 
+class Answering(nn.Module):
+    """Answers with a record, as the models of transformers do."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return types.SimpleNamespace(logits=NET(x))
+
+
 @pytest.mark.parametrize(
     ("model", "data", "options", "message"),
     [
@@ -262,6 +271,14 @@ def test_limit_takes_the_samples_that_the_command_takes() -> None:
         (nn.Identity(), (X, Y), {}, r"answers images of shape \(1, 1, 8, 8\) with \(1, 1, 8, 8\); logits \(N, K\)"),
         (small(), (X, Y), {}, r"model model: does not take images of shape \(1, 1, 8, 8\) \(RuntimeError"),
         (small(), "digits", {}, r"model model: does not take images of shape \(1, 1, 8, 8\) \(RuntimeError"),
+        (copy.deepcopy(NET).half(), (X, Y), {}, r"; its weights are torch.float16, .* give module.float\(\)"),
+        (
+            Answering(),
+            (X, Y),
+            {},
+            r"with SimpleNamespace; logits \(N, K\) are needed; give a module that returns its .log",
+        ),
+        (NET.forward, (X, Y), {"mean": [0.5], "std": [1]}, "model: got method; a torch module, a name"),
         (small(channels=1), "digits", {}, "model model: gives 5 logits; digits has 10 classes"),
         (NET, "digitz", {}, "no such name 'digitz'; did you mean digits"),
     ],

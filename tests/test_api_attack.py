@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,13 @@ def test_normalisation_is_put_into_the_model() -> None:
         ({"x": X.to("meta")}, r"x: is on meta, the model on cpu; give x.to\('cpu'\)"),
         ({"y": Y[:3]}, r"y: shape \(3,\) for 40 images; \(40,\) is needed"),
         ({"y": nn.functional.one_hot(Y, 10)}, r"give y.argmax\(1\)"),
-        ({"y": Y.float()}, "whole numbers from 0"),
+        ({"y": Y.float()}, r"whole numbers from 0, .* are needed: give y.long\(\)"),
+        (
+            {"model": copy.deepcopy(NET).half()},
+            r"model: does not take .*; its weights are torch.float16, .* module.float",
+        ),
+        ({"model": copy.deepcopy(NET).double()}, r"its weights are torch.float64, .* give module.float\(\)"),
+        ({"model": small(channels=3)}, r"model: does not take images of shape \(40, 1, 8, 8\) \(RuntimeError"),
         ({"y": Y + 99}, "the model gives 10 logits; 0 to 9 is needed"),
         ({"ids": torch.arange(3)}, r"ids: torch.int64 of shape \(3,\)"),
         ({"model": nn.Identity()}, r"model: gives logits of shape \(40, 1, 8, 8\)"),

@@ -11,7 +11,7 @@ from harness.steps import Plan, TrainingStep
 from harness.types import CLASSIFICATION
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def classes(wanted: Sequence[str] | int | None, gathered: samples.Given, modules: Mapping[str, nn.Module]) -> list[str]:
@@ -36,7 +36,8 @@ def check_untrained(plan: Plan, dataset: str) -> None:
     for step in trained:
         if step.data.config.name == dataset:
             raise BenchError(
-                f"data: has test samples alone, and {step.label} trains; give a pair ((x_train, y_train), (x, y))"
+                f"data: has test samples alone, and {step.label} trains; give a pair ((x_train, y_train), "
+                "(x, y)), or set training = {'epochs': 0} to take the weights that it has"
             )
 
 
@@ -68,11 +69,21 @@ def probe(name: str, module: nn.Module, images: Any) -> int:
         with torch.no_grad():
             logits: Any = copy(x)
     except Exception as error:  # foreign code, which has errors of every type
-        reason = " ".join(str(error).split())[:200]
-        raise BenchError(
-            f"model {name}: does not take images of shape {tuple(x.shape)} ({type(error).__name__}: {reason})"
-        ) from error
+        raise not_taken(f"model {name}", copy, x, error) from error
     got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if not isinstance(got, tuple) or len(got) != 2 or got[0] != len(x) or got[1] < 2:
-        raise BenchError(f"model {name}: answers images of shape {tuple(x.shape)} with {got}; logits (N, K) are needed")
+        raise BenchError(
+            f"model {name}: answers images of shape {tuple(x.shape)} with {got}; logits (N, K) are needed"
+            + ("; give a module that returns its .logits" if hasattr(logits, "logits") else "")
+        )
     return got[1]
+
+
+def not_taken(who: str, module: nn.Module, x: Tensor, error: Exception) -> BenchError:
+    """The error for a module that does not take such images, with what is most likely to be done."""
+    kinds = {tensor.dtype for tensor in module.parameters() if tensor.is_floating_point()}
+    hint = ""
+    if kinds and x.dtype not in kinds:
+        hint = f"; its weights are {min(map(str, kinds))}, images are {x.dtype}: give module.float()"
+    reason = " ".join(str(error).split())[:200]
+    return BenchError(f"{who}: does not take images of shape {tuple(x.shape)} ({type(error).__name__}: {reason}){hint}")

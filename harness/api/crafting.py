@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -169,7 +169,7 @@ def _attacked(
             return look(some.x, some, {}, gradient=False).logits
 
         everywhere = torch.arange(len(batch.y), device=batch.y.device)
-        logits = logits_of(batch)
+        logits = _first(logits_of, model, batch)
         check_classes(batch.y, logits.shape[1], "y")
         prediction = task.predict(logits)
         cost[:, 0] += look.draws
@@ -201,6 +201,20 @@ def _attacked(
                 cost[finished.place] += finished.cost[:, :2]
             prediction[standing] = task.predict(logits_of(left._replace(x=x_adv[standing])))
         return Attacked(x_adv, prediction != batch.y, prediction, cost[:, 0], cost[:, 1])
+
+
+def _first(look: Callable[[Batch], Tensor], model: nn.Module, batch: Batch) -> Tensor:
+    """The first logits. Raises BenchError for a module that does not take such images."""
+    import torch
+
+    from harness.api.checking import not_taken
+
+    try:
+        return look(batch)
+    except (BenchError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # foreign code, which has errors of every type
+        raise not_taken("model", model, batch.x, error) from error
 
 
 def _inside(threat: Threat, minimum_norm: bool, proposal: Tensor, x: Tensor) -> Tensor:

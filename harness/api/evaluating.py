@@ -161,7 +161,7 @@ def _normalising(item: Any, mean: Sequence[float] | None, std: Sequence[float] |
     """A module that is given normalised images; a name as it is."""
     if _is_module(item):
         return given.normalising(item, mean, std)
-    if mean is not None or std is not None:
+    if (mean is not None or std is not None) and (isinstance(item, str) or given.is_pair(item)):
         raise BenchError(f"mean and std: are of a module of yours; the model {item!r} brings its own")
     return item
 

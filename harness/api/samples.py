@@ -119,7 +119,8 @@ def labels_of(y: Any, n: int, where: str) -> NDArray[np.int64]:
         raise BenchError(f"{where}: shape {array.shape} for {n} images; ({n},) is needed{hint}")
     if array.dtype.kind not in "iu" or array.min() < 0:
         got = f"{array.dtype}, the least {array.min()}"
-        raise BenchError(f"{where}: {got}; whole numbers from 0, the classes' numbers, are needed")
+        hint = ": give y.long()" if array.dtype.kind == "f" and (array == np.round(array)).all() else ""
+        raise BenchError(f"{where}: {got}; whole numbers from 0, the classes' numbers, are needed{hint}")
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
