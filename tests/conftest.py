@@ -39,7 +39,7 @@ _CIFAR_MD5 = {
 }
 
 
-_LONGEST = ("test_study.py", "test_run.py")
+_LONGEST = ("test_study_resnets.py", "test_study_vits.py", "test_run.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
