@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import inspect
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,24 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
+
+
+def order(names: Mapping[int, str], classes: Sequence[str]) -> list[int] | None:
+    """Which output stands for each class of the data, by the names that a configuration gives its outputs.
+
+    None where they stand in the data's order, and where the names do not tell: each class must be the name of one
+    output, or one of its names between commas, whatever the case, blanks and underscores.
+    """
+    known = [(place, {_plain(part) for part in (name, *name.split(","))}) for place, name in sorted(names.items())]
+    found = [[place for place, called in known if _plain(name) in called] for name in classes]
+    places = [places[0] for places in found if len(places) == 1]
+    if len(known) != len(classes) or sorted(places) != list(range(len(classes))) or places == sorted(places):
+        return None
+    return places
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
 
 
 # --- files

@@ -113,20 +113,32 @@ class BasicBlock(nn.Module):
 class Unwrapped(nn.Module):
     """A network that answers with a record (transformers), as one that gives its logits or another entry.
 
-    flipped: it takes the channels in the order blue, green, red. given: what else its forward is told.
+    flipped: it takes the channels in the order blue, green, red. order: which of its numbers stands for each class of
+    the data, where they stand in another order. given: what else its forward is told.
     """
 
-    def __init__(self, network: nn.Module, *, flipped: bool = False, answer: str = "logits", **given: Any) -> None:
+    order: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        flipped: bool = False,
+        order: Sequence[int] | None = None,
+        answer: str = "logits",
+        **given: Any,
+    ) -> None:
         super().__init__()
         self.network = network
         self.flipped = flipped
         self.answer = answer
         self.given = given
+        self.register_buffer("order", None if order is None else tensor(order), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         named: Any = {self.network.main_input_name: x.flip(1) if self.flipped else x}
         found: Tensor = getattr(self.network(**named, **self.given), self.answer)
-        return found
+        return found if self.order is None else found.index_select(1, self.order)
 
 
 def of_channels(model: str, figures: Sequence[float], channels: int) -> list[float]:

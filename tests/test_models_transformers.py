@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from attacked import check_budget, run
+from hypothesis import given
+from hypothesis import strategies as st
 from networks import batch_of, images
 from photographs import SHAPES, differences, piece, pixels, shown
 from safetensors.torch import save_file
@@ -19,8 +22,9 @@ from harness.boundary import bind
 from harness.coercion import fill
 from harness.errors import BenchError
 from harness.folding import folded
-from harness.types import Threat
+from harness.types import Facts, Preparation, Threat
 from harness.weights import read
+from plugins import huggingface
 from plugins.attacks.pgd import PGD
 from plugins.image_processors import measured
 from plugins.models.hf import HuggingFace
@@ -354,3 +358,50 @@ def test_one_step_of_pgd_raises_the_loss_through_the_preprocessing(tmp_path: Pat
     check_budget(x_adv, batch.x, threat)
     before, after = (torch.nn.functional.cross_entropy(module(x), batch.y) for x in (batch.x, x_adv))
     assert after > before
+
+
+# --- the order of classes
+
+
+NAMES = ("daisy", "sea lion", "pot-plant", "tench, Tinca tinca")
+
+
+def named(folder: Path, names: Sequence[str]) -> Path:
+    """Weights whose configuration gives its outputs these names."""
+    weights = saved(folder, classes=len(names))
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {str(k): name for k, name in enumerate(names)}
+    config["label2id"] = {name: k for k, name in enumerate(names)}
+    (folder / "config.json").write_text(json.dumps(config))
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("classes", "order"),
+    [
+        (("daisy", "sea_lion", "pot plant", "Tench"), None),
+        (("tench", "Pot_Plant", "daisy", "sea lion"), [3, 2, 0, 1]),
+        (("tench", "pot plant", "daisy", "walrus"), None),  # the names do not tell
+        (("daisy", "daisy", "pot plant", "tench"), None),
+    ],
+)
+def test_outputs_are_put_into_the_order_of_the_datas_classes(
+    classes: tuple[str, ...], order: list[int] | None, tmp_path: Path
+) -> None:
+    weights = named(tmp_path, NAMES)
+    network = transformers.AutoModelForImageClassification.from_pretrained(tmp_path).eval()
+    facts = Facts((3, 16, 16), classes, {"train": 4, "validation": 4, "test": 4}, "none", "nobody", "nowhere")
+    module = Transformers(weights=str(weights)).build(Preparation(facts, (0.5,) * 3, (0.5,) * 3))
+    x = torch.rand(3, 3, 16, 16)
+    shown = (x - torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)) / torch.tensor([0.5, 0.5, 0.5]).view(3, 1, 1)
+    with torch.no_grad():
+        wanted = network(shown).logits
+        assert torch.allclose(module(x), wanted if order is None else wanted[:, order], atol=1e-5)
+    assert "order" not in "".join(module.state_dict())
+
+
+@given(st.permutations(range(6)))
+def test_any_order_is_found(order: list[int]) -> None:
+    names = [f"class {k}" for k in range(6)]
+    found = huggingface.order(dict(enumerate(names)), [names[k] for k in order])
+    assert found == (None if order == sorted(order) else order)

@@ -42,7 +42,8 @@ class Transformers:
     assumed; "whole" shows the network the whole image, stretched bilinearly. Images of the network's size are left as
     they are by both.
     Pretrained networks are normalised as their image processor does, others by the data's figures. A network of three
-    channels sees grey images three times. Only the classifier may be new where weights are given.
+    channels sees grey images three times. Only the classifier may be new where weights are given; one that is not, and
+    whose configuration calls its outputs as the data calls its classes, answers in the data's order.
     """
 
     architecture: str = "vit"
@@ -80,7 +81,12 @@ class Transformers:
             network = self._network(config, files if starts and fill else [])
         told = huggingface.interpolation(network, _of(config, "image_size", None), size)
         module = Normalised(
-            Unwrapped(network, flipped=own is not None and own.flipped, **told),
+            Unwrapped(
+                network,
+                flipped=own is not None and own.flipped,
+                order=None if getattr(network, "new", ()) else huggingface.order(config.id2label, facts.classes),
+                **told,
+            ),
             own.mean if own else _figures(preparation.mean, config),
             own.std if own else _figures(preparation.std, config),
             size,
