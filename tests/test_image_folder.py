@@ -96,6 +96,16 @@ def classes(tmp_path: Path) -> Path:
 # --- layouts
 
 
+def test_of_train_and_validation_alone_the_latter_is_the_test_split(folders: Path) -> None:
+    shutil.rmtree(folders / "test")
+    names = {f"val/cat/{name}" for name in os.listdir(folders / "val/cat")}
+    component = ImageFolder(path=str(folders), validation=0.25)
+    assert component.facts().sizes == {"train": 10, "validation": 3, "test": 7}
+    tested = {image.name for image in component._arranged(component._listed()) if image.split == "test"}
+    assert names <= tested
+    assert all(name.startswith("val/") for name in tested)
+
+
 def test_split_folders_are_what_torchvision_reads_from_each(folders: Path) -> None:
     from torchvision.datasets import ImageFolder as Official
     from torchvision.transforms import CenterCrop, Compose, InterpolationMode, PILToTensor, Resize
@@ -419,7 +429,6 @@ def flat(root: Path) -> None:
         (change_train, "class 'dog' is in validation but not in train; add training images"),
         (lambda root: paint(root, "test/owl/1.png"), "class 'owl' is in test but not in train"),
         (lambda root: paint(root, "validation/cat/1.png"), "has validation and val; one of them is needed"),
-        (lambda root: shutil.rmtree(root / "test"), "has train and val but no test; name a folder test"),
         (empty, "the split validation of .* would hold no image"),
         (lambda root: [shutil.rmtree(root / part / "dog") for part in ("train", "val", "test")], "has one class, cat"),
     ],

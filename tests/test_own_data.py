@@ -108,6 +108,20 @@ def test_classes_may_be_named() -> None:
     assert loaded(NumpyArrays("mine.npz", classes=("cat", "dog", "eel")))[0].classes == ("cat", "dog", "eel")
 
 
+@pytest.mark.parametrize("form", ["x_{}/y_{}", "{}_images/{}_labels", "images_{}/labels_{}", "X_{}/Y_{}", "{}_x/{}_y"])
+def test_the_usual_names_of_arrays_are_known(form: str) -> None:
+    x, y = form.split("/")
+    parts = {"train": slice(None), "val": slice(0, 6), "test": slice(0, 9)}
+    arrays = {x.format(name): COLOUR[part] for name, part in parts.items()}
+    arrays |= {y.format(name): LABELS[part, None] for name, part in parts.items()}  # (N, 1), as MedMNIST has them
+    np.savez("mine.npz", **arrays)
+    facts, splits = loaded(NumpyArrays("mine.npz"))
+    assert facts.sizes == {"train": 60, "validation": 6, "test": 9}
+    assert np.array_equal(splits["test"].images, COLOUR[:9])
+    np.savez("alone.npz", images=COLOUR, labels=LABELS)
+    assert loaded(NumpyArrays("alone.npz"))[0].sizes == {"train": 42, "validation": 6, "test": 12}
+
+
 @pytest.mark.parametrize(
     ("arrays", "told"),
     [
@@ -119,7 +133,9 @@ def test_classes_may_be_named() -> None:
         ({"x": GREY * 2.0, "y": LABELS}, "divide them by 255, or save them as uint8"),
         ({"x": GREY / 255 - 0.5, "y": LABELS}, "[0, 1] is needed: undo their normalisation"),
         ({"x": GREY.astype(np.int64), "y": LABELS}, "is int64; uint8, or floating point in [0, 1], is needed"),
-        ({"x": np.full((60, 8, 8), np.nan), "y": LABELS}, "runs from nan to nan"),
+        ({"x": np.full((60, 8, 8), np.nan), "y": LABELS}, "runs from nan to nan; [0, 1] is needed: leave out what is"),
+        ({"x": GREY[:0], "y": LABELS[:0]}, "x is empty, of shape (0, 8, 8); leave it out or fill it"),
+        ({"x": GREY, "y": LABELS * 50_000}, "labels run to 100000, of 60 images; number the classes from 0"),
         ({"x": GREY, "y": LABELS - 1}, "labels run from -1 to 1; numbers from 0 are needed"),
         ({"x": GREY, "y": LABELS + 0.5}, "whole numbers or names (N,)"),
         ({"x": GREY, "y": np.array([object()] * 60)}, "cannot be read"),

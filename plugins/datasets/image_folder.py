@@ -42,7 +42,7 @@ class ImageFolder(OwnImages):
     """Your own images, as square images (3, size, size), from the folder ``path``, laid out in one of three ways.
 
     * ``train/CLASS/...``, ``test/CLASS/...`` and ``validation/CLASS/...`` (or ``val``; where there is none it is held
-      out of train).
+      out of train). Of train and validation alone the latter is the test split.
     * ``CLASS/...``: validation and test are held out, shares of all images; with ``stratified`` of each class.
     * Anything, with ``splits``: a CSV file with the columns file, split and, if the first folder of the file's path is
       not its class, label. Images that it does not list are not used.
@@ -182,13 +182,11 @@ class ImageFolder(OwnImages):
         validation = [name for name in folders if _CALLED[name] == "validation"]
         if len(validation) > 1:
             raise BenchError(f"image_folder: {self.path} has {' and '.join(validation)}; one of them is needed")
-        if "test" not in folders:
-            raise BenchError(
-                f"image_folder: {self.path} has train and {validation[0]} but no test; name a folder test, or list "
-                "the images in a CSV file and name it with splits"
-            )
+        called = {name: _CALLED[name] for name in folders}
+        if "test" not in called:  # ImageNet's way
+            called, validation = {"train": "train", validation[0]: "test"}, []
         parts = ((name, name.split("/")) for name in files)
-        found = [Entry(name, part[1], _CALLED[part[0]]) for name, part in parts if part[0] in folders and len(part) > 2]
+        found = [Entry(name, part[1], called[part[0]]) for name, part in parts if part[0] in called and len(part) > 2]
         if not validation:
             trained = {entry.name: entry.label for entry in found if entry.split == "train"}
             drawn = self._drawn(trained, {"validation": self.validation})

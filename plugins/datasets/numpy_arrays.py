@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHANNELS = (1, 3)
+CALLED = {"x": ("x", "images", "image", "data"), "y": ("y", "labels", "label", "targets")}
+"""How images and labels are called: x_train, train_x, images_train, train_images (MedMNIST), or alone."""
+MOST = 22_000
+"""Classes of the largest data sets (ImageNet-21k); labels beyond it that no image has are no classes' numbers."""
 SPELT = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 WANTED = "x_train, y_train, x_test, y_test (and x_validation, y_validation), or x and y alone"
 
@@ -34,9 +38,10 @@ class Kept(NamedTuple):
 class NumpyArrays(OwnImages):
     """Arrays of images and labels: one .npz file, or a folder of .npy files, called x_train, y_train, x_test, y_test.
 
-    Where there is no x_validation (or x_val), validation is held out of train; where there is nothing but x and y, test
-    too. Images are uint8, or floating point in [0, 1], which is rounded to 8 bits; (N, C, H, W), (N, H, W, C) or
-    (N, H, W). Labels are whole numbers from 0 (N,), one-hot rows (N, K), or names.
+    They may be called images and labels too, and the split may come first (train_images). Where there is no
+    x_validation (or x_val), validation is held out of train; where there is nothing but x and y, test too. Images are
+    uint8, or floating point in [0, 1], which is rounded to 8 bits; (N, C, H, W), (N, H, W, C) or (N, H, W). Labels are
+    whole numbers from 0 (N,), one-hot rows (N, K), or names.
 
     path: the file or folder. layout: "auto" takes the axis that is 1 or 3 long for the channels. classes: names in the
     order of the numbers. validation, test: shares that are held out; with ``stratified`` of each class. split_seed:
@@ -109,7 +114,9 @@ class NumpyArrays(OwnImages):
         kept: dict[str, Kept] = {}
         for split, spelt in SPELT.items():
             for part in "xy":
-                names = [f"{part}_{name}" for name in spelt] + ([part] if split == "train" else [])
+                both = [(called, name) for called in CALLED[part] for name in spelt]
+                names = [form for called, name in both for form in (f"{called}_{name}", f"{name}_{called}")]
+                names += CALLED[part] if split == "train" else ()
                 if present := [name for name in names if name in found]:
                     kept[f"{part}_{split}"] = found[present[0]]
         for split in SPLITS:
@@ -117,6 +124,8 @@ class NumpyArrays(OwnImages):
             if (x is None) != (y is None) or (split == "train" and x is None):
                 has = ", ".join(sorted(found)) or "nothing"
                 raise BenchError(f"numpy: {self.path} has {has}; {WANTED} are needed")
+            if x and not all(x.shape):
+                raise BenchError(f"numpy: {self.path}: {x.name} is empty, of shape {x.shape}; leave it out or fill it")
             if x and y and x.shape[:1] != y.shape[:1]:
                 counts = f"{(x.shape or (0,))[0]} images and {(y.shape or (0,))[0]} labels"
                 raise BenchError(f"numpy: {self.path}: {counts} in {split}; as many of each are needed")
@@ -193,6 +202,7 @@ class NumpyArrays(OwnImages):
             )
         if not (low >= 0 and high <= 1):  # nan is neither
             advice = "undo their normalisation" if low < 0 else "divide them by 255, or save them as uint8"
+            advice = advice if high > 1 or low < 0 else "leave out what is not a number"
             raise BenchError(
                 f"numpy: {name} of {self.path} runs from {low:.4g} to {high:.4g}; [0, 1] is needed: {advice}"
             )
@@ -224,6 +234,11 @@ class NumpyArrays(OwnImages):
         if every.dtype.kind == "U":
             return self.classes or tuple(np.unique(every).tolist())
         low, high = int(every.min()), int(every.max())
+        if high >= max(len(every), MOST):
+            raise BenchError(
+                f"numpy: labels run to {high}, of {len(every)} images; number the classes from 0 without gaps, or give "
+                "labels as names"
+            )
         if low < 0 or (self.classes and high >= len(self.classes)):
             named = f" of {len(self.classes)} classes" if self.classes else ""
             raise BenchError(f"numpy: labels run from {low} to {high}; numbers from 0{named} are needed")
