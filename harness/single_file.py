@@ -108,7 +108,7 @@ def _name(node: ast.ClassDef, where: str) -> str:
             given = getattr(part, "value", None)
             if not (isinstance(given, ast.Constant) and isinstance(given.value, str) and given.value.isidentifier()):
                 shown = ast.unparse(given) if isinstance(given, ast.expr) else "nothing"
-                raise BenchError(f"{where}: name: got {shown}; letters, digits and _ in quotes are needed")
+                raise BenchError(f"{where}: name: got {shown}; a word of letters, figures and _ in quotes is needed")
             return given.value
     return snake_case(node.name)
 
