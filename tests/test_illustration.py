@@ -462,6 +462,37 @@ def test_a_gallery_shows_the_adversarial_images_of_its_cell(here: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_model_that_is_never_right_has_no_gallery_and_a_note(workplace: Path, call: Callable[..., Ended]) -> None:
+    (workplace / "wrong.py").write_text(
+        "from torch import nn\n\n\ndef build():\n"
+        "    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+        "    nn.init.zeros_(module[1].weight)\n"
+        "    nn.init.constant_(module[1].bias[:1], 1.0)\n"
+        "    return module\n"
+    )  # the class 0, whatever it sees; neither of the two samples is of it
+    model = "file:./wrong.py"
+    options = (
+        "--models",
+        model,
+        "--datasets",
+        "digits",
+        "--limit",
+        "2",
+        "--attacks",
+        "clean,fgsm",
+        "--defenses",
+        "none",
+    )
+    options += ("--set", f'models."{model}".pretrained=true')
+    assert call("run", *options).code == 0
+    ended = call("figures", *options, "--kind", "gallery")
+    assert ended.err.startswith(
+        f"bench: note: gallery: {model} on digits / none / fgsm Linf 24/255: no sample is right"
+    )
+    assert not (workplace / "figures").exists()
+
+
+@pytest.mark.slow
 def test_images_that_are_not_those_of_the_run_are_noted(here: Path) -> None:
     """Here because the weights are others than those that were attacked."""
     from harness.illustration import modelled

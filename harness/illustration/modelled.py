@@ -123,6 +123,9 @@ def galleries(lab: Laboratory) -> Iterator[Page]:
         if cell.threat is None:
             continue
         ids = _shown(lab, cell)
+        if not ids:
+            lab.book.note(f"gallery: {cell.label}: no sample is right without the attack, so there is nothing to show")
+            continue
         document = {"analysis": "examples", "cell": cell.key, "ids": ids}
         found = lab.kept(document, needed(cell), partial(_examples, lab, cell, ids))
         if found is None:
