@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from pages import PAGES, TOP, blocks
 from typer.main import get_command
 
 import cli
@@ -21,7 +22,6 @@ from harness.recipe import Recipe
 from harness.report.explanations import EXPLANATIONS, explanation
 from harness.settings import RunSettings
 
-TOP = Path(__file__).resolve().parents[1]
 VERDICTS = (TOP / "docs" / "verdicts.md").read_text()
 ATTACKS = (TOP / "docs" / "attacks.md").read_text()
 DATASETS = (TOP / "docs" / "datasets.md").read_text()
@@ -30,7 +30,6 @@ METRICS = (TOP / "docs" / "metrics.md").read_text()
 REGISTRY = (TOP / "docs" / "registry.md").read_text()
 PLUGINS = (TOP / "docs" / "plugins.md").read_text()
 DESIGN = (TOP / "docs" / "design.md").read_text()
-PAGES = [*sorted((TOP / "docs").glob("*.md")), TOP / "README.md", TOP / "CONTRIBUTING.md"]
 BUILT_IN = [
     name for name in registry.names("attacks") if registry.find("attacks", name).distribution == "adversarial-bench"
 ]
@@ -124,6 +123,15 @@ def test_every_data_set_stands_in_the_table_as_it_states_itself(name: str) -> No
     assert f"| {len(facts.classes)}{groups} |" in row
     assert re.findall(r"[\d,]+\d", row.split("|")[4]) == [f"{count:,}" for count in facts.sizes.values()]
     assert facts.licence.removesuffix("research use").rstrip("; ").replace(" by the authors", "") in row
+
+
+@pytest.mark.slow
+def test_the_captions_that_the_page_shows_are_drawn() -> None:
+    dataset = registry.load("datasets", "shapes_fa")()
+    splits = registry.bind("datasets", dataset).load(files=[])
+    said = {caption for split in splits.values() for captions in split.captions for caption in captions}
+    (shown,) = [block.text for block in blocks(TOP / "docs" / "datasets.md") if block.reason.startswith("captions")]
+    assert set(shown.splitlines()) <= said
 
 
 def rows_of(page: str, title: str) -> list[list[str]]:

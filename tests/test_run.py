@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 from commands import in_process
+from pages import TOP, blocks
 
 Bench = Callable[..., "subprocess.CompletedProcess[str]"]
 CHEAP = ("--set", "models.resnet_original.training.epochs=2", "--set", "models.resnet_original.hardening.epochs=1")
@@ -62,6 +65,23 @@ def test_the_numbers_of_tiny_make_sense(tiny: Path) -> None:
     for model in ("resnet_original", "resnet_noisy"):
         assert found[model, "none", "clean"]["value"] > 0.9
     assert found["vit_ft", "none", "clean"]["value"] > found["vit_scratch", "none", "clean"]["value"]
+
+
+@pytest.mark.slow
+def test_the_table_of_the_readme_is_the_one_that_is_printed(tiny: Path) -> None:
+    """The same names and layout, and each number in the interval of the other: machines differ in a sample or two."""
+    (page,) = [block for block in blocks(TOP / "README.md") if block.text.startswith("accuracy (%)")]
+    command = [sys.executable, "-m", "cli", "table"]
+    wide = {**os.environ, "COLUMNS": "160"}
+    printed = subprocess.run(command, cwd=tiny, env=wide, capture_output=True, text=True, check=True).stdout
+    number = r"(\d+\.\d) +\[ *(\d+\.\d), (\d+\.\d)\]"
+    shown, made = ([re.sub(number, "x", line).split() for line in text.splitlines()] for text in (page.text, printed))
+    assert shown == made[: len(shown)]
+    pairs = list(zip(re.findall(number, page.text), re.findall(number, printed), strict=True))
+    assert len(pairs) == 24
+    for ours, theirs in pairs:
+        assert float(theirs[1]) <= float(ours[0]) <= float(theirs[2])
+        assert float(ours[1]) <= float(theirs[0]) <= float(ours[2])
 
 
 @pytest.mark.slow
