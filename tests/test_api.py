@@ -225,6 +225,29 @@ def test_normalised_modules_are_told_their_mean_and_deviation(found: Results) ->
     assert np.mean(cell.outcome.prediction == found["pgd"].outcome.prediction) > 0.95  # but for rounding
 
 
+@pytest.mark.slow
+def test_a_module_and_the_same_one_in_a_file_have_the_same_outcomes_to_the_last_digit(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    file = tmp_path / "net.py"
+    file.write_text(
+        "from torch import nn\n"
+        "def build(channels, classes):\n"
+        "    return nn.Sequential(nn.Conv2d(channels, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(288, classes))\n"
+    )
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(288, 10))
+    save_file(net.state_dict(), tmp_path / "net.safetensors")
+    told = {"mean": [0.31], "std": [0.37]}
+    y = net((X.float() / 255 - 0.31) / 0.37).argmax(1)  # right without an attack
+    filed = (f"file:{file}:build", {"weights": str(tmp_path / "net.safetensors"), **told})
+    module = attacked(net, (X, y), "pgd,square", eps="2/255", **told)
+    for cell, other in zip(module, attacked(filed, (X, y), "pgd,square", eps="2/255"), strict=True):
+        assert 0 < cell.accuracy < 1
+        for name in ("prediction", "linf", "l2", "forwards", "backwards", "confidence"):
+            assert np.array_equal(getattr(cell.outcome, name), getattr(other.outcome, name)), name
+
+
 def test_limit_takes_the_samples_that_the_command_takes() -> None:
     from torch.utils.data import TensorDataset
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from harness.api.given import normalising
 from harness.data import Samples
 from harness.preprocessing import suspected
 from plugins.networks import Normalised
@@ -185,6 +186,13 @@ def test_a_network_of_one_size_is_not_asked_for_another(trained: dict[str, nn.Mo
     inside = Normalised(nn.Sequential(nn.Flatten(), nn.Linear(CHANNELS * 256, 10)), *DATA, size=(16, 16)).eval()
     assert accuracy(upright) > 0.8
     assert not reasons(inside)
+
+
+@pytest.mark.slow
+def test_the_figures_that_evaluate_was_given_are_seen(trained: dict[str, nn.Module]) -> None:
+    (text,) = reasons(normalising(trained["data"], *IMAGENET))
+    assert text.startswith("with the mean and standard deviation of the data")
+    assert not reasons(normalising(trained["data"], *DATA))
 
 
 @pytest.mark.slow

@@ -151,17 +151,15 @@ def configured(kind: str, component: Any, label: str | None = None) -> Configure
 
 def normalising(module: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None) -> nn.Module:
     """The module as one from pixels in [0, 1], where it wants (x - mean) / std; itself where neither is given."""
-    from harness.domain import Normalised
-
     if mean is None and std is None:
         return module
     if mean is None or std is None:
         raise BenchError(f"mean and std: got {'std' if mean is None else 'mean'} alone; both are needed")
     if len(mean) != len(std) or not all(value > 0 for value in std):
         raise BenchError(f"mean and std: got {list(mean)} and {list(std)}; one of each channel, std above 0, is needed")
-    # What undoes a normalisation does this one with its figures turned round: x / std - mean / std.
-    around = Normalised(tuple(-m / s for m, s in zip(mean, std, strict=True)), tuple(1 / s for s in std))
-    return around.through(module)
+    from harness.api.normalised import Normalised
+
+    return Normalised(module, tuple(mean), tuple(std))
 
 
 def copied(module: nn.Module) -> nn.Module:
