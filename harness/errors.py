@@ -9,6 +9,10 @@ from collections.abc import Iterable
 class BenchError(Exception):
     """One line for the user: who complains, what was got, what is allowed, what to do. Exit code 2."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows in the place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class BrokenPlugin(BenchError):
     """A plugin is not what the boundary asks for. Its own cells fail with this line; a run goes on beside them."""

@@ -118,6 +118,23 @@ def test_it_shows_itself_as_a_table_and_in_notebooks_as_html(found: Results) -> 
         found.table("acuracy")
 
 
+def test_in_a_notebook_the_text_is_text(found: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = str(found)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert str(found) == str(found.table()) == before
+
+
+def test_a_cell_shows_itself_in_a_line(found: Results) -> None:
+    assert re.fullmatch(r"Cell\(dataset='data', model='model', .*, status='ok', .*, n=60\)", repr(found["pgd"]))
+
+
+def test_an_error_in_a_notebook_is_one_line() -> None:
+    with pytest.raises(BenchError) as caught:
+        attacked(NET, (X.float(), Y))
+    (line,) = caught.value._render_traceback_()
+    assert line == f"BenchError: {caught.value}"
+
+
 def test_names_are_escaped_in_html() -> None:
     assert "&lt;b&gt;" in attacked({"<b>": NET}, attacks="clean")._repr_html_()
 

@@ -56,9 +56,9 @@ class Cell:
     status: str
     verdict: str
     reasons: tuple[Reason, ...]
-    scores: Mapping[str, StoredScore]
+    scores: Mapping[str, StoredScore] = field(repr=False)
     n: int
-    key: str
+    key: str = field(repr=False)
     _of: Results = field(repr=False, compare=False)  # whose folder is to stay as long as somebody asks for outcomes
 
     @property

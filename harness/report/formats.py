@@ -131,6 +131,7 @@ def terminal(grids: Sequence[Grid], *, width: int | None, color: bool) -> str:
         emoji=False,
         highlight=False,
         legacy_windows=False,
+        force_jupyter=False,  # where it would show the table below the cell, and write nothing
     )
     for grid in grids:
         _print_grid(out, grid, width)
