@@ -105,7 +105,8 @@ def _ensemble(tables: Table, name: str, table: Table) -> AttackConfig:
     if len(names) < 2:
         raise BenchError(f"{where}.members: got {list(names)}; two or more attacks are needed")
     for member in names:  # before they are made, for an ensemble may name itself
-        if "members" in entry(tables, "attacks", member):
+        handed = isinstance(tables.get("attacks", {}).get(member), AttackConfig)  # by code, and no ensemble
+        if not handed and "members" in entry(tables, "attacks", member):
             raise BenchError(f"{where}.members: {member} is an ensemble itself; name its members")
     found = [configure(tables, "attacks", member) for member in names]
     members = tuple(member for member in found if isinstance(member, AttackConfig))

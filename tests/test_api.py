@@ -226,6 +226,15 @@ def test_a_plugins_component_is_the_same_as_its_name(found: Results) -> None:
     assert (cell.attack, cell.key) == ("pgd", found["pgd"].key)
 
 
+def test_a_list_of_attacks_under_a_name_is_an_ensemble() -> None:
+    from plugins.attacks.fgsm import FGSM
+
+    parts = attacked(attacks=[("pgd", {"steps": 2}), FGSM()])
+    (both,) = attacked(attacks={"both": [("pgd", {"steps": 2}), FGSM()]})
+    assert both.attack == "both"
+    assert np.array_equal(both.outcome.correct, parts[0].outcome.correct & parts[1].outcome.correct)
+
+
 def test_a_module_may_be_a_surrogate() -> None:
     results = attacked({"a": NET, "b": small(1, channels=1, classes=10)}, attacks=("clean", "pgd@a"))
     assert results["b", "pgd@a"].status == "ok"

@@ -89,17 +89,29 @@ def names(kind: str, items: Any, tables: Table) -> list[str]:
     """The names under which items are asked for; what a name alone does not say is written into ``tables``.
 
     An item is a name as on the command line, a pair (name, parameters), or a component; with a mapping its keys are the
-    names. Raises BenchError for anything else.
+    names, and a list of attacks under a name is their ensemble. Raises BenchError for anything else.
     """
     if isinstance(items, str):
         items = [name.strip() for name in items.split(",") if name.strip()]
     if is_pair(items) or not isinstance(items, Mapping | Iterable):
         items = [items]
     pairs = items.items() if isinstance(items, Mapping) else ((None, item) for item in items)
-    found = [_name(kind, label, item, tables.setdefault(kind, {})) for label, item in pairs]
+    table = tables.setdefault(kind, {})
+    found = [
+        _ensemble(label, item, tables)
+        if kind == "attacks" and label is not None and isinstance(item, list)
+        else _name(kind, label, item, table)
+        for label, item in pairs
+    ]
     if not found:
         raise BenchError(f"{kind}: none given; one or more names, pairs (name, parameters) or components are needed")
     return found
+
+
+def _ensemble(label: str, members: list[Any], tables: Table) -> str:
+    """Attacks one after the other under one name, each on what still stands."""
+    tables["attacks"][label] = {"members": names("attacks", members, tables)}
+    return label
 
 
 def _name(kind: str, label: str | None, item: Any, table: Table) -> str:
