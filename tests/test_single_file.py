@@ -148,9 +148,9 @@ WRONG = {
     "takes a name": (MINE.replace('"worst_class"', '"accuracy"'), "metrics 'accuracy' is that of adversarial-bench"),
     "is no text": ("x = 1\0\n", "is not Python: source code string cannot contain null bytes"),
     "inherits in a circle": ("class A(B): ...\nclass B(A): ...\n", "no component in it"),
-    "has a name with a space": (MINE.replace('"worst_class"', '"worst class"'), "got 'worst class'; a word of letters, figures"),
-    "has a name that is not written down": (MINE.replace('"worst_class"', "NAME"), "Worst: name: got NAME; a word of letters, figures"),
-    "has a name that is no text": (MINE.replace('"worst_class"', "3"), "Worst: name: got 3; a word of letters, figures"),
+    "has a name with a space": (MINE.replace('"worst_class"', '"worst class"'), "got 'worst class'; a word"),
+    "has a name that is not written down": (MINE.replace('"worst_class"', "NAME"), "Worst: name: got NAME; a word"),
+    "has a name that is no text": (MINE.replace('"worst_class"', "3"), "Worst: name: got 3; a word"),
     "has two classes of a name": (MINE + "\n\nclass Worst:\n    pass\n", "has two classes Worst, line "),
     "takes its own name": (
         MINE + "\n\nclass Best(Worst):\n    name: ClassVar[str] = 'worst_class'\n",
