@@ -46,13 +46,13 @@ def configure(tables: Table, kind: str, name: str) -> Configured:
     try:
         component_class = boundary.load(kind, component_name)
         component_fields = signature(component_class)
-        clash = set(component_fields) & set(_HARNESS_KEYS.get(kind, ()))
+        clash = set(component_fields) & set(HARNESS_KEYS.get(kind, ()))
         if clash:
             raise BenchError(f"plugin {component_name!r} ({kind}): the harness owns the name {clash.pop()!r}")
     except BenchError as error:
         return maker(*common, None, dict(table), fault=str(error), **extra)
     _name_first_field(kind, name, table, component_fields)
-    component = fill(component_class, table, where, also=_HARNESS_KEYS.get(kind, ()))
+    component = fill(component_class, table, where, also=HARNESS_KEYS.get(kind, ()))
     try:
         boundary.bind(kind, component)
     except BenchError as error:
@@ -128,7 +128,7 @@ def _eot(value: Any, where: str) -> int:
     return eot
 
 
-_HARNESS_KEYS = {
+HARNESS_KEYS = {
     "attacks": ("component", "like", "eot", "surrogate", "aim", "members"),
     "models": ("component", "like", "dataset", "start", "training", "hardening", "pass_ms"),
     "defenses": ("component", "like", "training"),

@@ -15,11 +15,15 @@ Augmentation = Literal["crop", "flip", "autoaugment"]
 class Recipe:
     """The ``training`` table of a model.
 
-    epochs 0 keeps the weights as they are. ``samples_per_epoch``: each epoch takes that many images of the shuffled
-    training split (None: all). ``validation_samples``: a fixed random part of the validation split (None: all).
-    ``warmup``: share of all steps with a rising rate; ``one_cycle`` also cycles momentum (Adam: beta1), as torch does.
-    ``patience``: epochs without a better validation accuracy before stopping (None: never); the best epoch's weights
-    are kept. ``noise_variance``: Gaussian noise added to training images in pixel space, cut to [0, 1].
+    ``epochs``: 0 keeps the weights as they are. ``batch_size``: samples of a step. ``optimizer``: sgd is with
+    Nesterov's momentum. ``lr``: the highest rate. ``weight_decay``: the optimizer's. ``momentum``: of sgd alone.
+    ``schedule``: how the rate changes; plateau falls with the validation accuracy, cosine and linear end at 0.
+    ``augment``: changes of training images, in the order crop, flip, autoaugment. ``crop_padding``: zeros around an
+    image that is cropped. ``samples_per_epoch``: each epoch takes that many images of the shuffled training split
+    (None: all). ``validation_samples``: a fixed random part of the validation split (None: all). ``warmup``: share of
+    all steps with a rising rate; ``one_cycle`` also cycles momentum (Adam: beta1), as torch does. ``patience``: epochs
+    without a better validation accuracy before stopping (None: never); the best epoch's weights are kept.
+    ``noise_variance``: Gaussian noise added to training images in pixel space, cut to [0, 1].
 
     ``label_smoothing``: share of the probability that training targets spread over all classes; validation is
     without. ``ema``: decay of an exponential moving average of the weights, which then are what is validated and

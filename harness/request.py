@@ -15,7 +15,9 @@ from harness.types import SEVERITY
 class Matrix:
     """The ``[matrices.NAME]`` tables: names whose cross product is run, and the metrics taken of each cell.
 
-    datasets: those that every model is taken on, in the place of its own; empty: its own.
+    models: names of models. datasets: those that every model is taken on, in the place of its own; empty: its own.
+    attacks: names of attacks; ATTACK@MODEL makes the images on another model. defenses: names of defenses, the first
+    of them what others are compared with. metrics: what is taken of each cell.
     """
 
     models: tuple[str, ...] = ()
@@ -43,6 +45,9 @@ class Configured:
 class ModelConfig(Configured):
     """A model with what the harness does to it: data, recipe, where its weights start, how it is hardened.
 
+    dataset: what it is trained and attacked on. start: another model that it begins from; empty: from scratch, or from
+    its component's weights. training: the recipe, see below. hardening: what a defense that trains changes of it for
+    this model. pass_ms: expected milliseconds of a forward and backward pass of a sample, for estimates of time alone.
     moved: its data set is one that the matrix gives to every model.
     """
 
@@ -70,8 +75,8 @@ class AttackConfig(Configured):
     """An attack with how the harness runs it, or an ensemble of attacks, whose component is None.
 
     eot: looks averaged at each point. surrogate: another model that the images are made on, empty for the one attacked.
-    aim: what it wants of captions, "caption" a certain one, "keyword" a certain word; empty for any other. members:
-    tried in turn on what still stands.
+    aim: what it wants of captions, "caption" a certain one, "keyword" a certain word; empty for any other. members: an
+    ensemble's attacks, tried in turn on what still stands.
     """
 
     eot: int = 1
@@ -120,7 +125,10 @@ class AttackConfig(Configured):
 
 @dataclass(frozen=True)
 class DefenseConfig(Configured):
-    """A defense with the part of the training recipe that it changes."""
+    """A defense with the part of the training recipe that it changes.
+
+    training: what it changes of the model's recipe, see below.
+    """
 
     training: Mapping[str, Any] = field(default_factory=dict)
 

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 class RunSettings:
     """The ``[run]`` table: what holds for every cell. Sizes are counts; ``eps`` is in pixel units on [0, 1].
 
-    severities: of common corruptions, 1 to 5. final_iterate: the last step of an attack counts, and not the first one
-    that fools. query_budget: forward passes a sample that an attack may spend. precision: of the engine's passes; the
-    judge's are float32. domain: "normalised" hands attacks normalised images, a mistake made again to explain it; the
-    last iterate then counts. verify: take the checks that cost passes; probe: the attack without gradients that is one
-    of them. beam, longest, length_penalty: how captions are searched for: greedily or by a beam of this width, up to so
-    many words, hypotheses compared by log probability / length ** length_penalty. threads: of torch on the CPU; 0 takes
-    every core.
+    matrix: the table of [matrices] that is run. norm: of the budgets, "Linf", "L2" or "L1". eps: budgets attacked with,
+    one or a list. seeds: a training and an attack for each. limit: test samples attacked, the same ones for every model
+    and attack. severities: of common corruptions, 1 to 5. final_iterate: the last step of an attack counts, and not the
+    first one that fools. query_budget: forward passes a sample that an attack may spend. precision: of the engine's
+    passes; the judge's are float32. domain: "normalised" hands attacks normalised images, a mistake made again to
+    explain it; the last iterate then counts. verify: take the checks that cost passes; probe: the attack without
+    gradients that is one of them. beam, longest, length_penalty: how captions are searched for: greedily or by a beam
+    of this width, up to so many words, hypotheses compared by log probability / length ** length_penalty. batch_size:
+    of attacks and validation, halved where memory runs out; it decides no number. device: "auto", "cpu", "cuda" or
+    "mps". threads: of torch on the CPU; 0 takes every core. about: what is said of a profile where profiles are listed.
     """
 
     matrix: str = "report"

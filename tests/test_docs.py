@@ -52,7 +52,7 @@ def emitted() -> Iterator[str]:
 
 
 CODES = sorted(set(emitted()))
-GENERATED = {"commands.md", "components.md"}
+GENERATED = {"commands.md", "components.md", "reference.md"}
 """Pages of the site that are made of the program and lie in no folder."""
 
 

@@ -29,6 +29,7 @@ class Corruption:
     By the package imagecorruptions-imaug (extra ``corruptions``) with ImageNet-C's parameters, which were made for
     224 x 224: on smaller images the same severity is harsher. Images of 32 x 32 pixels or more with one or three
     channels; grey ones are corrupted in colour and made grey again. What is random belongs to the sample.
+    kind: which corruption.
     Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions", ICLR 2019.
     """
 

@@ -17,7 +17,8 @@ class TorchattacksPGD:
     """torchattacks.PGD (Linf) and PGDL2 (L2). Kim, "Torchattacks: a PyTorch repository for adversarial attacks", 2020.
 
     Its random start draws from torch's global generator, so it belongs to the batch and not to the sample: another
-    batch size gives other starts. alpha: step size in pixel units; None takes 2.5 eps / steps.
+    batch size gives other starts. steps: iterations. random_start: begin at a random point of the ball. alpha: step
+    size in pixel units; None takes 2.5 eps / steps.
     """
 
     steps: int = 10

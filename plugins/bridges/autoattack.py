@@ -43,8 +43,8 @@ class AutoAttack(Bridge):
 
     name: standard, plus, rand, or one of its parts: apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square. parameters: of the
     parts, each of all those that have it (n_iter, n_restarts, n_queries, n_target_classes, ...); what is not set is as
-    the version has it. Targeted parts go through all other classes where there are fewer than nine. Its own checks of
-    the model are made and not heard: the harness has its own.
+    the version has it. target: none here. Targeted parts go through all other classes where there are fewer than nine.
+    Its own checks of the model are made and not heard: the harness has its own.
     """
 
     name: str = "standard"

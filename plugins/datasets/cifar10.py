@@ -24,7 +24,7 @@ _TRAIN, _TEST = 50_000, 10_000
 class CIFAR10:
     """CIFAR-10 as torchvision reads it, images (3, 32, 32), the official test split.
 
-    validation: share of the training images held out at random (0.1: 45,000 / 5,000), with ``stratified`` the same
+    validation: share of the training images held out at random (0.1: 45,000 / 5,000). stratified: the same
     number of each class. split_seed: its seed. Ids are positions in the five official training files, one after
     another, for train and validation, and in the official test file for test: each of the two counts from 0.
     """

@@ -55,7 +55,7 @@ _TRAIN, _TEST = 50_000, 10_000
 class CIFAR100:
     """CIFAR-100 as torchvision reads it, images (3, 32, 32), the official test split.
 
-    validation: share of the training images held out at random (0.1: 45,000 / 5,000), with ``stratified`` the same
+    validation: share of the training images held out at random (0.1: 45,000 / 5,000). stratified: the same
     number of each of the 100 classes. split_seed: its seed. labels: the 100 classes ("fine") or the 20 super-classes
     ("coarse"). Ids are positions in the official training file for train and validation, and in the official test
     file for test: each of the two counts from 0.

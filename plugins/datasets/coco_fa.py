@@ -29,16 +29,16 @@ class CocoFa:
 
     path: empty for the folder coco-fa in one of the folders of data (``--data``). captions_file: JSON or CSV, from
     there; empty for captions.json, captions.csv or the only such file. It is COCO's, or has an entry for each image or
-    caption with its name and the text; image_column and caption_column name these where the names do not tell.
+    caption with its name and the text. image_column, caption_column: what these are called where the names do not tell.
     language: "fa" or "en", which also chooses among captions_fa, captions_en. size: images are resized to a square as
-    they are, without cutting (bicubic), and decoded only when asked for. validation, test: shares of all images, drawn
-    by split_seed; where the file has a column split that counts, and validation is held out of train if none is told.
-    Every caption of an image is in its split. shortest, longest: words of the captions that are used. drop: which
-    faults are left out and not refused: "corrupt" images, "copies" of the bytes of another, "empty" and "foreign"
-    captions, those "repeated" of an image, entries whose image is "missing", images in "two_splits" or "uncaptioned".
-    minimum_count: words that are rarer in the training captions are unknown to a captioner. Ids are the numbers in the
-    file if all images have one, else made of the path from the folder. licence, citation: what `bench info` says;
-    empty: as the file does.
+    they are, without cutting (bicubic), and decoded only when asked for. validation, test: shares of all images.
+    split_seed: seed of that draw; where the file has a column split that counts, and validation is held out of train if
+    none is told. Every caption of an image is in its split. shortest, longest: words of the captions that are used.
+    drop: which faults are left out and not refused: "corrupt" images, "copies" of the bytes of another, "empty" and
+    "foreign" captions, those "repeated" of an image, entries whose image is "missing", images in "two_splits" or
+    "uncaptioned". minimum_count: words that are rarer in the training captions are unknown to a captioner. Ids are the
+    numbers in the file if all images have one, else made of the path from the folder. licence, citation: what `bench
+    info` says; empty: as the file does.
     """
 
     path: str = field(default="", metadata=NOT_IN_KEY)

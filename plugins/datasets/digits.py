@@ -29,7 +29,7 @@ class Digits:
     """scikit-learn's ``load_digits``: grey images (1, 8, 8), values 0 to 16 scaled to 0 to 255 and rounded.
 
     classes: the digits kept, renumbered from 0 in this order; empty for all ten. train: at most so many training
-    images, taken from the classes in turn. validation, test: shares of all images, with ``stratified`` of each class.
+    images, taken from the classes in turn. validation, test: shares of all images. stratified: of each class.
     split_seed: seed of the splits. Ids are row numbers in ``load_digits``.
     """
 

@@ -44,7 +44,7 @@ class FashionMNIST:
     The four files may be packed (.gz) or not, in ``FashionMNIST/raw`` as torchvision keeps them, in a folder
     ``fashion-mnist``, or where Debian's package dataset-fashion-mnist puts them.
 
-    validation: share of the training images held out at random (0.1: 54,000 / 6,000), with ``stratified`` the same
+    validation: share of the training images held out at random (0.1: 54,000 / 6,000). stratified: the same
     number of each class. split_seed: its seed. Ids are positions in the official training file for train and
     validation, and in the official test file for test: each of the two counts from 0.
     """

@@ -36,7 +36,7 @@ class HFDatasets(OwnImages):
     called train, validation (val, dev) and test. Of train and validation alone the latter is the test split; where
     validation is missing it is held out of train, and of a single split test is too. image_column, label_column: left
     out, they are found by their type or a usual name. size: the short side is resized to it and the middle cut out.
-    validation, test: shares held out; with ``stratified`` of each class. split_seed: seed of that. licence, citation:
+    validation, test: shares held out. stratified: of each class. split_seed: seed of that. licence, citation:
     what `bench info` says of them.
     """
 

@@ -44,7 +44,7 @@ class NumpyArrays(OwnImages):
     whole numbers from 0 (N,), one-hot rows (N, K), or names.
 
     path: the file or folder. layout: "auto" takes the axis that is 1 or 3 long for the channels. classes: names in the
-    order of the numbers. validation, test: shares that are held out; with ``stratified`` of each class. split_seed:
+    order of the numbers. validation, test: shares that are held out. stratified: of each class. split_seed:
     seed of that. licence, citation: what `bench info` says of them.
     """
 

@@ -45,7 +45,10 @@ class Shares(NamedTuple):
 
 @dataclass(frozen=True)
 class OwnImages:
-    """A base of data sets of somebody's own images: where they lie, what is held out, what is said of their rights."""
+    """A base of data sets of somebody's own images: where they lie, what is held out, what is said of their rights.
+
+    validation, test: shares of all images that are held out where no split is given. stratified: of each class.
+    """
 
     path: str = field(default="", metadata=NOT_IN_KEY)
     validation: float = 0.1

@@ -13,10 +13,10 @@ from harness.types import AIM_CAPTION, CAPTIONING, CaptionOutcome, Score
 class Bleu:
     """Corpus BLEU of n-grams of up to ``order`` words, unsmoothed (Papineni et al., ACL 2002), in [0, 1].
 
-    form: "sacrebleu" counts as sacrebleu and pycocoevalcap do, "nltk" as nltk's ``corpus_bleu``, which differs where a
-    caption is shorter than the n-gram. of: "clean_caption" scores what was said before the attack. against: "target"
-    holds captions against the one that a targeted attack wanted of each image, and is None for other attacks.
-    Bootstrap interval over images.
+    order: words of the longest n-grams. form: "sacrebleu" counts as sacrebleu and pycocoevalcap do, "nltk" as nltk's
+    ``corpus_bleu``, which differs where a caption is shorter than the n-gram. of: "clean_caption" scores what was said
+    before the attack. against: "target" holds captions against the one that a targeted attack wanted of each image, and
+    is None for other attacks. Bootstrap interval over images.
     """
 
     order: int = 4

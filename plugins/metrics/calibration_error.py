@@ -15,7 +15,7 @@ class CalibrationError:
     """Expected calibration error over ``bins`` bins of equal width; nothing for outcomes stored without confidences.
 
     Guo et al., "On calibration of modern neural networks", ICML 2017. Without an interval: of a well calibrated model a
-    resample's error is larger than the true one, so that a bootstrap would lie above it.
+    resample's error is larger than the true one, so that a bootstrap would lie above it. bins: their number.
     """
 
     bins: int = calibration.BINS

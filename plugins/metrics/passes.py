@@ -12,7 +12,7 @@ from harness.types import Outcome, Score
 
 @dataclass(frozen=True)
 class Passes:
-    """Mean forward or backward passes a sample, the judge's own not counted."""
+    """Mean forward or backward passes a sample, the judge's own not counted. direction: which."""
 
     direction: Literal["forward", "backward"] = "forward"
 

@@ -12,7 +12,10 @@ from harness.types import Outcome, Score
 
 @dataclass(frozen=True)
 class Perturbation:
-    """Mean or largest perturbation over the samples, in pixel units of the norm."""
+    """Mean or largest perturbation over the samples, in pixel units of the norm.
+
+    norm: what it is measured in. statistic: "mean", with Student's interval, or "max", without one.
+    """
 
     norm: Literal["Linf", "L2"] = "Linf"
     statistic: Literal["mean", "max"] = "mean"

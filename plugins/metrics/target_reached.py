@@ -13,7 +13,8 @@ from harness.types import CAPTIONING, CaptionOutcome, Score
 class TargetReached:
     """Of the images of an attack with this ``aim``, the share whose caption is what was wanted. Wilson interval.
 
-    "caption": the wanted sentence, word for word; "keyword": any with the wanted word in it. None for other attacks.
+    aim: "caption", the wanted sentence, word for word, or "keyword", any with the wanted word in it. None for other
+    attacks.
     """
 
     aim: Literal["caption", "keyword"] = "caption"

@@ -12,7 +12,10 @@ from harness.types import Outcome, Score
 
 @dataclass(frozen=True)
 class TopKAccuracy:
-    """Samples whose true class is among the ``k`` largest logits; nothing for outcomes stored without ranks."""
+    """Samples whose true class is among the ``k`` largest logits; nothing for outcomes stored without ranks.
+
+    k: how many.
+    """
 
     k: int = 5
 

@@ -34,13 +34,13 @@ class LSTMCaptioner:
 
     attention: "additive", "scaled_dot", "hard" (one location sampled in training), "none" (the mean of all), or one
     that another package adds. embed_dim, decoder_dim, attention_dim: widths of words, LSTM and attention. dropout:
-    probability, on what goes into the output layer. doubly_stochastic: weight of the sum over locations of
-    (1 - attention over all words)^2; beside a loss of a word, the paper's 1, beside that of a sentence, is about 0.1.
-    scheduled_sampling: how the probability of the true word before falls from 1 to ``teacher_end`` while training
-    (Bengio et al., NeurIPS 2015). entropy, baseline_decay, soft_share, at_test: of hard attention, the weight of its
-    entropy, the memory of the moving average of the loss, how many images see the mean in training after all, and what
-    it sees afterwards ("argmax" lets no gradient through to its weights). vocabulary_size: with the special words, for
-    building without data; with data it must be the one of its words.
+    probability, on what goes into the output layer. doubly_stochastic: weight of the sum over locations of (1 -
+    attention over all words)^2; beside a loss of a word, the paper's 1, beside that of a sentence, is about 0.1.
+    scheduled_sampling: how the probability of the true word before falls while training (Bengio et al., NeurIPS 2015).
+    teacher_end: what that probability falls to from 1. entropy, baseline_decay, soft_share, at_test: of hard attention,
+    the weight of its entropy, the memory of the moving average of the loss, how many images see the mean in training
+    after all, and what it sees afterwards ("argmax" lets no gradient through to its weights). vocabulary_size: with the
+    special words, for building without data; with data it must be the one of its words.
     """
 
     task: ClassVar[str] = CAPTIONING
