@@ -299,7 +299,7 @@ def _sources(model: ModelConfig) -> tuple[list[Path], str]:
     if weights := getattr(model.component, "weights", ""):
         path = Path(weights)
         if not path.is_file():
-            raise BenchError(f"models.{model.name}.weights: {weights}: no such file; give a safetensors file's path")
+            raise BenchError(f"models.{model.name}.weights: {weights}: no such file; give that of a file of weights")
         found.append(path)
     return found, ""
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from harness import boundary, gives
 from harness.assault import Assault
 from harness.attacking import ModelProblem, propose
-from harness.building import build_module
+from harness.building import build_module, check_head
 from harness.errors import BenchError, BrokenPlugin
 from harness.estimate import needed
 from harness.material import CLASSES, batch_of, images, outcomes, sentences, small
@@ -37,7 +37,7 @@ LOOKS = 64
 def rehearsed(cells: Sequence[CellStep], finished: Collection[str]) -> tuple[CellStep, ...]:
     """The cells, those that need a broken plugin with its fault. ``finished``: keys of steps that need not be made.
 
-    Raises BenchError for weights and parameters that do not fit a model.
+    Raises BenchError for weights and parameters that do not fit a model, and for a head that nothing trains.
     """
     stage = _Stage({fit.key for fit in needed(cells, finished)[0]})
     return tuple(cell if cell.fault or cell.skip else replace(cell, fault=stage.fault(cell)) for cell in cells)
@@ -86,6 +86,7 @@ def _model(fit: FitStep) -> str:
     channels = facts.shape[0]
     try:
         module = build_module(fit, [0.0] * channels, [1.0] * channels)
+        check_head(fit, module)
     except BrokenPlugin as error:
         return str(error)
     except BenchError:

@@ -127,8 +127,8 @@ def test_every_data_set_stands_in_the_table_as_it_states_itself(name: str) -> No
 
 @pytest.mark.slow
 def test_the_captions_that_the_page_shows_are_drawn() -> None:
-    dataset = registry.load("datasets", "shapes_fa")()
-    splits = registry.bind("datasets", dataset).load(files=[])
+    dataset = boundary.load("datasets", "shapes_fa")()
+    splits = boundary.bind("datasets", dataset).load(files=[])
     said = {caption for split in splits.values() for captions in split.captions for caption in captions}
     (shown,) = [block.text for block in blocks(TOP / "docs" / "datasets.md") if block.reason.startswith("captions")]
     assert set(shown.splitlines()) <= said

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pages import TOP
 
-from harness import config, layers, registry
+from harness import boundary, config, layers, registry
 from harness.coercion import signature
 from harness.recipe import Recipe
 from harness.request import Matrix
@@ -42,7 +42,7 @@ def rows(text: str) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize(("kind", "name"), BUILT_IN)
 def test_a_component_has_a_row_for_each_parameter_and_an_entry_that_works(kind: str, name: str) -> None:
-    component = registry.load(kind, name)
+    component = boundary.load(kind, name)
     text = "\n".join(generated.described(kind, name, component))
     found = list(rows(text))
     assert [row[0] for row in found] == [f"`{key}`" for key in signature(component)]

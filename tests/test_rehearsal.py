@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from harness import run as flow
+from harness.errors import BenchError
 from harness.progress import Reporter
 from harness.report.layout import layout
+from harness.report.prospect import first_line, graph
 from harness.report.showing import as_text, gather
 from harness.report.table import render
 from harness.request import Options
@@ -120,6 +122,15 @@ STRANGER = """
 
 
     @dataclass(frozen=True)
+    class Headless:
+        @hookimpl
+        def build(self):
+            module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+            module.new = ("1.weight",)
+            return module
+
+
+    @dataclass(frozen=True)
     class Half:
         unit: ClassVar[str] = "fraction"
         higher_is_better: ClassVar[bool] = True
@@ -140,7 +151,7 @@ STRANGER = """
 ENTRIES: dict[str, dict[str, str | None]] = {
     "attacks": {"array": "Array", "picky": "Picky", "long": "Long", "rounds": "Rounds"},
     "defenses": {"mean": "Mean", "lost": "Lost", "flat": "Flat"},
-    "models": {"two": "Two", "few": "Few"},
+    "models": {"two": "Two", "few": "Few", "headless": "Headless"},
     "metrics": {"half": "Half", "picked": "Picked"},
 }
 SETTINGS = ("models.resnet_original.training.epochs=1", "run.threads=1", "run.verify=false")
@@ -210,6 +221,26 @@ def test_what_gives_the_wrong_thing_is_told_before_anything_is_trained(asked: di
     assert told in reason(row)
     assert summary.exit_code == 1
     assert trained() == 0
+
+
+def prospect(model: str, *settings: str) -> flow.Prospect:
+    one = {"datasets": ("digits",), "attacks": ("clean",), "defenses": ("none",)}
+    return flow.prospect(Options(models=(model,), settings=(*SETTINGS, *settings), **one), flow.Places())
+
+
+def test_a_head_that_nothing_trains_is_refused_before_anything_is_stored() -> None:
+    found = prospect("headless", "models.headless.training.epochs=0")
+    with pytest.raises(BenchError, match=r"models\.headless: its weights have no 1\.weight for the classes of digits"):
+        flow.execute(found, flow.Places(), "bench run", Reporter())
+    assert not Path("results.db").exists()
+    trained = flow.execute(prospect("headless"), flow.Places(), "bench run", Reporter())
+    assert trained.exit_code == 0
+
+
+def test_a_dry_run_says_what_is_trained_and_for_how_long() -> None:
+    assert "fit headless on digits, as it is loaded" in graph(prospect("headless", "models.headless.training.epochs=0"))
+    assert "fit headless on digits, 1 epoch " in graph(prospect("headless", "models.headless.training.epochs=1"))
+    assert "| 1 cell, 1 to do |" in first_line(prospect("headless"))
 
 
 def test_others_go_on_beside_it() -> None:

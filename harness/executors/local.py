@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from harness import boundary, composition, data, preprocessing, training, validity
 from harness.artifacts import Artifacts, Tensors, state_of
 from harness.assault import Assault
-from harness.building import build_module
+from harness.building import build_module, check_head
 from harness.captioning import features
 from harness.captioning.data import CaptionData, CaptionSamples
 from harness.captioning.data import on_device as captions_on_device
@@ -325,12 +325,7 @@ class Local:
         if step.start:
             classes = len(self.load(step.data).facts.classes)
             transfer(module, self._fit(step.start), classes, f"start {step.start.model.name}")
-        elif step.model.recipe.epochs == 0 and (new := getattr(module, "new", ())):
-            raise BenchError(
-                f"models.{step.model.name}: its weights have no {new[0]} for the classes of {step.data.config.name}, "
-                f"which would stay random; train it by --set 'models.\"{step.model.name}\".training.epochs=5', or take "
-                "a data set of the classes that it was trained on (--datasets)"
-            )
+        check_head(step, module)
         if hasattr(module, "memorise"):
             return self._memorised(step, module), []
         return self._train(step, module, step.model.recipe, plain_objective)

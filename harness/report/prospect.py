@@ -10,7 +10,7 @@ from harness.estimate import needed
 from harness.progress import spell
 from harness.report.columns import columns
 from harness.run import Prospect, Summary
-from harness.steps import CellStep, TrainingStep
+from harness.steps import CellStep, FitStep, TrainingStep
 from harness.types import Status
 
 
@@ -22,8 +22,9 @@ def first_line(found: Prospect) -> str:
     data = ", ".join(f"{' + '.join(names)} ({source})" for source, names in by_source.items())
     threads = found.plan.request.run.threads or cores()
     device = f"cpu, {threads} of {cores()} cores" if found.device == "cpu" else found.device
-    cells = len(found.plan.cells)
-    todo = f"{cells} cells, {len(found.todo)} to do" if found.todo else f"{cells} cells, all finished before"
+    count = len(found.plan.cells)
+    cells = f"{count} cell{'s' * (count != 1)}"
+    todo = f"{cells}, {len(found.todo)} to do" if found.todo else f"{cells}, all finished before"
     parts = [f"profile {found.plan.request.profile}", f"data {data}", f"device {device}", todo]
     if found.todo:
         parts.append(f"about {spell(found.seconds)}")
@@ -37,8 +38,8 @@ def graph(found: Prospect) -> str:
     todo = {step.key for step in steps} | {cell.key for cell in found.todo}
     lines = [("step", "key", "state", "expected")]
     lines += [(f"load {step.config.name}", step.key[:12], "ready", "") for step in found.plan.data]
-    lines += [_line(found, f.label, f, todo, f.key in found.finished) for f in found.plan.fits]
-    lines += [_line(found, h.label, h, todo, h.key in found.finished) for h in found.plan.hardenings]
+    trained: list[TrainingStep] = [*found.plan.fits, *found.plan.hardenings]
+    lines += [_line(found, f"{s.label}, {_training(s)}", s, todo, s.key in found.finished) for s in trained]
     lines += [_line(found, c.label, c, todo, _done(found, c)) for c in found.plan.cells]
     return columns(lines)
 
@@ -96,6 +97,12 @@ def _line(found: Prospect, name: str, step: Any, todo: set[str], finished: bool)
     state = "to do" if step.key in todo else "cached" if finished else "not needed"
     expected = found.estimate.step(step) if step.key in todo else None
     return name, step.key[:12], state, spell(expected) if step.key in todo else ""
+
+
+def _training(step: TrainingStep) -> str:
+    """That a model is trained is told before it is, for weights of one's own would be lost by it."""
+    epochs = (step.model.recipe if isinstance(step, FitStep) else step.recipe).epochs
+    return f"{epochs} epoch{'s' * (epochs != 1)}" if epochs else "as it is loaded"
 
 
 def _done(found: Prospect, cell: CellStep) -> bool:
