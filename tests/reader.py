@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sysconfig
 import venv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +41,14 @@ _FEW = {
 }
 
 
-def light(*models: str) -> str:
-    """The text of a registry that makes the profiles smaller. models: those of the usual matrix, where not all."""
-    parts = [f"[matrices.report]\nmodels = {list(models)}"] if models else []
+def light(matrix: Mapping[str, Sequence[str]]) -> str:
+    """The text of a registry that makes the profiles smaller. matrix: what is left of the usual one."""
+    parts = ["[matrices.report]\n" + "\n".join(f"{kind} = {list(names)}" for kind, names in matrix.items())]
     parts += ["[datasets.shapes_fa]\ntrain = 60\nvalidation = 16\ntest = 24"]
     parts += ["[profiles.tiny.datasets.coco_fa]\nsize = 32"]
     for profile, models in _TRAINED.items():
         where = f"profiles.{profile}"
-        parts += [f"[{where}.run]\nlimit = 8\nlongest = 15\nthreads = 1"]
+        parts += [f"[{where}.run]\nlimit = 4\nlongest = 15\nthreads = 1"]
         for name in models:
             size = "image_size = 32\n" if name in _OTHERS else ""
             parts += [f"[{where}.models.{name}]\n{size}training = {_SHORT}\nhardening = {_SHORT}"]

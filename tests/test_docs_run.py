@@ -40,8 +40,12 @@ NOT_RUN = {
 """Every reason for which blocks are left out, with how many. A new one is a promise that no CI can keep the block."""
 REAL = ("README.md", "captions.md", "datasets.md", "registry.md", "report.md")
 """Pages that want real data."""
-MODELS = {"README.md": (), "figures.md": ("vit_ft",)}
-"""Models of the usual matrix on these pages; none: all of them."""
+USUAL = {"models": ("resnet_noisy", "vit_ft")}
+MATRICES: dict[str, dict[str, tuple[str, ...]]] = {
+    "README.md": {},
+    "figures.md": {"models": ("vit_ft",), "attacks": ("clean", "pgd")},
+}
+"""What is left of the usual matrix on these pages, where it is not USUAL."""
 FINISHED = ("metrics.md",)
 """Pages that speak of a run that has been made."""
 
@@ -111,7 +115,7 @@ def test_a_page_runs(
         data: Path = request.getfixturevalue("data")
         reader.has(data)
         own_files(page.name, reader, workplace, data)
-    reader.sits_down(workplace, light(*MODELS.get(page.name, ("resnet_noisy", "vit_ft"))))
+    reader.sits_down(workplace, light(MATRICES.get(page.name, USUAL)))
     if page.name in FINISHED:
         reader.pastes(Block(page, 1, "sh", "bench run", ""), workplace)
     module = types.ModuleType(f"page_{page.stem.lower()}")  # of its own, for dataclasses look their module up
