@@ -16,8 +16,8 @@ class Matrix:
     """The ``[matrices.NAME]`` tables: names whose cross product is run, and the metrics taken of each cell.
 
     models: names of models. datasets: those that every model is taken on, in the place of its own; empty: its own.
-    attacks: names of attacks; ATTACK@MODEL makes the images on another model. defenses: names of defenses, the first
-    of them what others are compared with. metrics: what is taken of each cell.
+    attacks: names of attacks; ATTACK@MODEL makes the images on another model. defenses: names of defenses.
+    metrics: what is taken of each cell.
     """
 
     models: tuple[str, ...] = ()
