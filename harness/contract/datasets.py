@@ -17,6 +17,7 @@ from harness.material import CPU
 from harness.types import CLASSIFICATION, Facts
 
 SPLITS = ("train", "validation", "test")
+FEW = 64
 
 
 @rule("datasets", "it states its facts without reading an image")
@@ -90,7 +91,9 @@ def repeatable(candidate: Candidate) -> str:
 
 
 def _alike(one: Any, other: Any) -> bool:
-    if not isinstance(one, np.ndarray):
+    """Whether columns of two splits are the same; of images the first and the last, for some read them as asked."""
+    if isinstance(one, tuple):
         return bool(one == other)
-    parts = range(0, len(one), 1024)  # images may lie in a file that is larger than memory
-    return len(one) == len(other) and all(np.array_equal(one[k : k + 1024], other[k : k + 1024]) for k in parts)
+    n = len(one)
+    parts = (slice(0, FEW), slice(max(0, n - FEW), n)) if np.ndim(one[:1]) > 1 else (slice(0, n),)
+    return n == len(other) and all(np.array_equal(one[part], other[part]) for part in parts)
