@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -508,6 +508,15 @@ class Interrupting(nn.Module):
         return logits
 
 
+@pytest.fixture
+def _listening() -> Iterator[None]:
+    """What a shell starts in the background inherits an ignored SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_listening")
 def test_ctrl_c_gives_what_was_finished_and_leaves_the_module_alone() -> None:
     module = Interrupting(after=60).train()
     with pytest.raises(harness.Interrupted) as stopped:
