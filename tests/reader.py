@@ -56,7 +56,8 @@ def light(matrix: Mapping[str, Sequence[str]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-_NOT_THEIRS = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+_NOT_THEIRS = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL", "ARGS")
+"""What tests that make has started would hand down."""
 
 
 class Reader:

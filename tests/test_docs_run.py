@@ -6,6 +6,7 @@ made into components. A comment ``<!-- not run: WHY -->`` on the line above a bl
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import tomllib
@@ -126,6 +127,8 @@ def test_a_page_runs(
         elif block.kind == "toml":
             add_to_registry(block, workplace / "registry.toml")
         else:
+            if named := re.match(r"# (\w+\.py)\n", block.text):  # the file that the page has it saved in
+                (workplace / named[1]).write_text(block.text)
             padded = "\n" * (block.line - 1) + block.text  # so that a traceback names the line of the page
             exec(compile(padded, str(page), "exec", dont_inherit=True), vars(module))
 
