@@ -50,7 +50,9 @@ def propose(module: nn.Module, assault: Assault, batch: Batch, log: Log | None =
     """What an attack makes of one batch, in the batch's order: (N, C, H, W). ``log`` is told what it cost."""
     log = log or Log()
     with torch.no_grad():
-        clean = module(batch.x) if assault.needs_clean or assault.minimum_norm else None
+        # Only the engine begins from it; a loop of an attack's own looks for itself.
+        starts = assault.needs_clean or (assault.by_step and assault.minimum_norm)
+        clean = module(batch.x) if starts else None
     fresh = Fresh(batch, torch.arange(len(batch.y), device=batch.y.device), clean)
     made = torch.empty_like(batch.x)
     for part in attack(module, assault, [fresh], len(batch.y), None if clean is None else clean.shape[1], log):
