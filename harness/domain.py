@@ -35,8 +35,10 @@ class Normalised:
         return float(((inside < 0) | (inside > 1)).float().mean())
 
 
-class _Denormalising(nn.Module):
-    """Normalised images -> pixels -> logits. Its state is the model's, under ``module.``."""
+class _Around(nn.Module):
+    """A module with the figures of a normalisation: (1, C, 1, 1), no part of its state, which is the module's own under
+    ``module.``.
+    """
 
     mean: Tensor
     std: Tensor
@@ -45,11 +47,23 @@ class _Denormalising(nn.Module):
         super().__init__()
         self.module = module
         for name, values in (("mean", mean), ("std", std)):
-            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
+            self.register_buffer(name, torch.tensor(values).float().view(1, -1, 1, 1), persistent=False)
         self.training = module.training  # of this one alone: parts of a model may be kept in another mode
+
+
+class _Denormalising(_Around):
+    """Normalised images -> pixels -> logits."""
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.module(x * self.std.to(x) + self.mean.to(x))
+        return logits
+
+
+class Normalising(_Around):
+    """Pixels in [0, 1] -> (x - mean) / std -> logits, in the very operations of the models by name."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.module((x - self.mean.to(x)) / self.std.to(x))
         return logits
 
 

@@ -116,7 +116,6 @@ def _defense(step: HardenStep, facts: Facts) -> str:
         problem, random = ModelProblem(_network(facts).train()), SampleRandom(0, batch.ids)
         if fault := _fault(lambda: hooks.objective(problem=problem, batch=batch, random=random)):
             return fault
-
     if not hooks.offers("wrap"):
         return ""
     return _fault(lambda: _check_answer(who, hooks.wrap(module=_network(facts)), facts))

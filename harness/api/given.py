@@ -169,9 +169,9 @@ def normalising(module: nn.Module, mean: Sequence[float] | None, std: Sequence[f
         raise BenchError(f"mean and std: got {'std' if mean is None else 'mean'} alone; both are needed")
     if len(mean) != len(std) or not all(value > 0 for value in std):
         raise BenchError(f"mean and std: got {list(mean)} and {list(std)}; one of each channel, std above 0, is needed")
-    from harness.api.normalised import Normalised
+    from harness.domain import Normalising
 
-    return Normalised(module, tuple(mean), tuple(std))
+    return Normalising(module, mean, std)
 
 
 def copied(module: nn.Module) -> nn.Module:
